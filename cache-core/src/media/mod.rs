@@ -1,0 +1,1 @@
+//! The MPEG-TS slicer.

@@ -1,0 +1,2 @@
+//! Weircast.
+fn main() {}
