@@ -76,6 +76,11 @@ fn core_sources() -> BTreeMap<String, String> {
     sources.map(|(path, text)| (path, without_tests(&strip(&text)))).collect()
 }
 
+/// Of a path inside `proto`, the role.
+fn role<'a>(path: &[&'a str]) -> Option<&'a str> {
+    path.get(1).copied().filter(|name| path[0] == "proto" && ROLES.contains(name))
+}
+
 fn assert_none(broken: Vec<String>, rule: &str) {
     assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
 }
@@ -98,7 +103,6 @@ fn every_module_of_the_core_uses_only_what_it_may() {
             if !own && !may.contains(&used[0].as_str()) {
                 broken.push(format!("{path} uses {}", used.join("::")));
             }
-            let role = |path: &[&str]| path.get(1).copied().filter(|name| path[0] == "proto" && ROLES.contains(name));
             let used: Vec<&str> = used.iter().map(String::as_str).collect();
             if role(&used).is_some() && role(&used) != role(&module) && module.len() > 1 {
                 broken.push(format!("{path} uses {}, another role", used.join("::")));
