@@ -1,1 +1,3 @@
-//! The cache's machine.
+//! The cache's machines.
+
+pub mod viewer;
