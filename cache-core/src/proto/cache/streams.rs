@@ -45,8 +45,13 @@ pub enum StreamOutput {
         /// Its last chunk.
         last: ChunkSeq,
     },
-    /// Give its memory back; this is the last that the index hears of it.
-    Forgotten(HeldStream),
+    /// Give its memory back.
+    Forgotten {
+        /// Its name.
+        name: StreamName,
+        /// The last that the index hears of it.
+        held: HeldStream,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -367,7 +372,8 @@ impl Streams {
         if let (Some(last), true) = (stream.ingest.head(), stream.state != HoldState::Ended) {
             out.push(StreamOutput::Ended { stream: id, last });
         }
-        out.push(StreamOutput::Forgotten(HeldStream { state: HoldState::Ended, viewers: 0, ..stream.held(id) }));
+        let held = HeldStream { state: HoldState::Ended, viewers: 0, ..stream.held(id) };
+        out.push(StreamOutput::Forgotten { name: stream.name, held });
     }
 }
 
@@ -443,7 +449,7 @@ mod tests {
     use StreamOutput::{Changed, Dismiss, Ended, Forgotten, Ready};
 
     fn is_forgotten(out: &[StreamOutput]) -> bool {
-        out.iter().any(|o| matches!(o, Forgotten(held) if held.state == HoldState::Ended))
+        out.iter().any(|o| matches!(o, Forgotten { held, .. } if held.state == HoldState::Ended))
     }
 
     #[test]
