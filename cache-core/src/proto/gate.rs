@@ -9,7 +9,8 @@
 
 use std::net::SocketAddr;
 
-use crate::sign::{ClusterKey, CookieJar};
+use crate::outbox::Outbox;
+use crate::sign::{COOKIE_PERIOD, ClusterKey, CookieJar};
 use crate::time::Time;
 use crate::wire::datagram::{Challenge, Cookie, DATAGRAM_HEAD_BYTES, Datagram, Message};
 use crate::wire::{DecodeError, RefusalReason, Refused};
@@ -45,6 +46,17 @@ impl Gate {
         Gate { jar, stats: GateStats { challenges: 0, strays: 0 } }
     }
 
+    /// The nonce of a dial-back to `addr`: only who receives there can know it.
+    pub fn dial_back_nonce(&self, addr: SocketAddr, now: Time) -> u64 {
+        nonce_of(self.jar.bake(addr, now))
+    }
+
+    /// Whether `nonce` proves that its sender, `from`, receives there.
+    pub fn proves(&self, nonce: u64, from: SocketAddr, now: Time) -> bool {
+        let one_period_ago = now.before(COOKIE_PERIOD);
+        [now, one_period_ago].iter().any(|at| nonce_of(self.jar.bake(from, *at)) == nonce)
+    }
+
     /// What was turned away so far.
     pub const fn stats(&self) -> GateStats {
         self.stats
@@ -52,12 +64,13 @@ impl Gate {
 
     /// True when `datagram` is a question from a proved address. Otherwise nothing is to be done for it: the challenge,
     /// where one is due, is in `out`.
-    pub fn admits(&mut self, now: Time, from: SocketAddr, datagram: &Datagram, out: &mut Vec<Outgoing>) -> bool {
+    pub fn admits(&mut self, now: Time, from: SocketAddr, datagram: &Datagram, out: &mut Outbox<Outgoing>) -> bool {
         if !is_question(&datagram.message) {
             self.stats.strays += 1;
             return false;
         }
-        if self.jar.check(&datagram.cookie, from, now) {
+        // An answered dial-back carries its proof in its nonce, and is never answered.
+        if matches!(datagram.message, Message::DialBackAck(_)) || self.jar.check(&datagram.cookie, from, now) {
             return true;
         }
         self.stats.challenges += 1;
@@ -66,6 +79,11 @@ impl Gate {
         out.push(Outgoing { to: from, datagram: challenge });
         false
     }
+}
+
+fn nonce_of(cookie: Cookie) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = cookie.0;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Whether a message asks something of a server (as opposed to answering it, or ending a dialogue).
@@ -137,10 +155,10 @@ mod tests {
 
     #[test]
     fn a_question_is_admitted_with_the_cookie_that_its_challenge_brought() {
-        let (mut gate, mut out) = (Gate::new(CookieJar::new([1; 32])), Vec::new());
+        let (mut gate, mut out) = (Gate::new(CookieJar::new([1; 32])), Outbox::new());
         let bare = Datagram { exchange: 9, cookie: Cookie::default(), message: question() };
         assert!(!gate.admits(Time::ZERO, from(), &bare, &mut out));
-        let challenge = out.pop().expect("a challenge").datagram;
+        let challenge = out.drain().next().expect("a challenge").datagram;
         assert_eq!((challenge.exchange, challenge.message), (9, Challenge {}.into()));
         let proved = Datagram { cookie: challenge.cookie, ..bare };
         assert!(gate.admits(Time::ZERO, from(), &proved, &mut out));
@@ -150,13 +168,14 @@ mod tests {
 
     #[test]
     fn answers_and_challenges_are_met_with_silence() {
-        let (mut gate, mut out) = (Gate::new(CookieJar::new([1; 32])), Vec::new());
+        let (mut gate, mut out) = (Gate::new(CookieJar::new([1; 32])), Outbox::new());
         let answer = Keys { stream: Default::default(), keys: List::new() }.into();
         for message in [answer, Challenge {}.into(), Refused::because(RefusalReason::Full).into()] {
             let stray = Datagram { exchange: 0, cookie: Cookie::default(), message };
             assert!(!gate.admits(Time::ZERO, from(), &stray, &mut out));
         }
-        assert_eq!((out, gate.stats().strays), (vec![], 3));
+        assert!(out.is_empty());
+        assert_eq!(gate.stats().strays, 3);
     }
 
     #[test]

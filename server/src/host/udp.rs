@@ -16,6 +16,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use cache_core::limits::DATAGRAM_BYTES_MAX;
+use cache_core::outbox::Outbox;
 use cache_core::proto::gate::{Outgoing, refusal_of};
 use cache_core::sign::ClusterKey;
 use cache_core::time::Time;
@@ -42,9 +43,9 @@ const RING_DEPTH: usize = 16;
 /// A machine behind a socket. Each call is one transition; what it decides to send goes into `out`.
 pub trait DatagramServer {
     /// A datagram came.
-    fn datagram(&mut self, now: Time, from: SocketAddr, datagram: Datagram, out: &mut Vec<Outgoing>);
+    fn datagram(&mut self, now: Time, from: SocketAddr, datagram: Datagram, out: &mut Outbox<Outgoing>);
     /// Time has passed.
-    fn tick(&mut self, now: Time, out: &mut Vec<Outgoing>);
+    fn tick(&mut self, now: Time, out: &mut Outbox<Outgoing>);
     /// When [`DatagramServer::tick`] has something to do.
     fn next_timeout(&self) -> Time;
 }
@@ -88,14 +89,14 @@ pub async fn serve(
     let mut wait = Wait { socket: PollState::new(), wake: PollState::new(), timer: Timer::new(SLEEP_MAX) };
     let mut loop_ =
         Loop { v6: socket.local_addr()?.is_ipv6(), socket: PollableFd::new(socket)?, stats: UdpStats::default() };
-    let mut out = Vec::new();
+    let mut out = Outbox::new();
     loop {
         let now = clock.now();
         let more = loop_.receive(now, cluster, machine, &mut out)?;
         if machine.next_timeout() <= now {
             machine.tick(now, &mut out);
         }
-        for outgoing in out.drain(..) {
+        for outgoing in out.drain() {
             loop_.send(&outgoing, cluster);
         }
         if let Some(asked) = signals.take() {
@@ -154,7 +155,7 @@ impl Loop {
         now: Time,
         cluster: &ClusterKey,
         machine: &mut impl DatagramServer,
-        out: &mut Vec<Outgoing>,
+        out: &mut Outbox<Outgoing>,
     ) -> anyhow::Result<bool> {
         // One byte more than the limit: a longer packet is seen to be longer.
         let mut packet = [0; DATAGRAM_BYTES_MAX + 1];

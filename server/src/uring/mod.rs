@@ -26,9 +26,11 @@ mod doorbell;
 mod setup;
 mod submit;
 mod token;
+mod zero_copy;
 
 pub use completion::Completion;
 pub use doorbell::Doorbell;
 pub use setup::{SetupError, Uring, UringConfig};
 pub use submit::Wait;
 pub use token::{Operation, Token};
+pub use zero_copy::{ZeroCopy, ZeroCopyEvent};

@@ -96,11 +96,20 @@ impl Uring {
         self.buffers.give(id);
     }
 
+    /// Queues an operation that uses no memory of ours.
+    fn push(&mut self, entry: squeue::Entry, token: Token) {
+        // SAFETY: no operation built in this file points at memory: receives take pool buffers, which outlive the
+        // last receive.
+        unsafe { self.push_with_memory(entry, token) }
+    }
+
     /// Queues `entry`; when the queue is full, what is in it is submitted first.
-    pub(super) fn push(&mut self, entry: squeue::Entry, token: Token) {
+    ///
+    /// # Safety
+    /// The memory that `entry` points at must stay valid and unchanged until its last completion.
+    pub(super) unsafe fn push_with_memory(&mut self, entry: squeue::Entry, token: Token) {
         let entry = entry.user_data(token.bits());
-        // SAFETY: no entry built here points at memory of ours: receives take pool buffers, which outlive the ring's
-        // last receive, and zero-copy sends are pushed by `zero_copy`, which keeps the memory until the notification.
+        // SAFETY: the caller's promise.
         while unsafe { self.ring.submission().push(&entry) }.is_err() {
             // A full completion queue refuses submissions (EBUSY) until it has been emptied.
             if self.ring.submit().is_err() {
