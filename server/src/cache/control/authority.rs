@@ -132,7 +132,7 @@ pub(super) async fn for_native(hub: &Hub, publish: &Publish) -> Result<KeyRing, 
         return Err(Refused::because(RefusalReason::NameTaken));
     }
     let mut keys = KeyRing::new(id);
-    let older = held.into_iter().filter(|held| held.epoch != shown.epoch);
+    let older = held.into_iter().filter(|held| held.epoch != publish.epoch);
     let known: Vec<StreamKey> = std::iter::once(shown).chain(older).take(KEYS_PER_STREAM_MAX).collect();
     keys.replace(&known);
     if keys.is_empty() {

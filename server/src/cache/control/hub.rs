@@ -59,6 +59,8 @@ pub(super) struct Hub {
     pub(super) waiting: RefCell<BTreeMap<StreamName, BTreeSet<usize>>>,
     /// Connections that control has in hand.
     pub(super) sessions: Cell<usize>,
+    /// Shards that have finished draining.
+    pub(super) shards_stopped: Cell<usize>,
     pub(super) draining: Cell<bool>,
 }
 

@@ -116,11 +116,11 @@ impl Pull {
         let mut links = 0;
         // Dropped, a task is cancelled and its connection closed.
         let mut link: Option<glommio::Task<()>> = None;
-        let mut question: Option<glommio::Task<()>> = None;
+        let mut _question: Option<glommio::Task<()>> = None;
         loop {
             for output in out.drain() {
                 match output {
-                    RelayOutput::Ask => question = Some(glommio::spawn_local(self.clone().resolve())),
+                    RelayOutput::Ask => _question = Some(glommio::spawn_local(self.clone().resolve())),
                     RelayOutput::Connect(parent) => {
                         links += 1;
                         self.hub.counters.pull_links.one();
@@ -136,7 +136,7 @@ impl Pull {
                 First::This(Event::Link(number, input)) if number == links && link.is_some() => input,
                 First::This(Event::Link(..)) => continue,
                 First::This(Event::Index(input)) => {
-                    question = None;
+                    _question = None;
                     input
                 }
                 First::This(Event::Dismissed) => return None,
@@ -146,7 +146,6 @@ impl Pull {
                 self.hub.counters.pull_links_lost.one();
             }
             relay.handle(self.hub.clock.now(), input, &mut out);
-            let _ = &question;
         }
     }
 

@@ -5,46 +5,39 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use rtrb::Producer;
+use cache_core::units::StreamId;
 
 use super::counters::Counters;
-use crate::cache::bridge::ToShard;
-use crate::uring::Doorbell;
+use crate::cache::bridge::{ToControl, ToShard};
+use crate::cache::data::ShardHandle;
 
 /// Answers kept for one shard while its queue is full (our guess: a shard waits for 256 streams at the most).
 const BACKLOG_MAX: usize = 1024;
 
 #[derive(Debug)]
 struct Line {
-    queue: Producer<ToShard>,
-    doorbell: Arc<Doorbell>,
+    handle: ShardHandle,
     backlog: VecDeque<ToShard>,
 }
 
 /// All shards.
 #[derive(Debug)]
 pub(super) struct Shards {
-    lines: Vec<RefCell<Line>>,
+    lines: RefCell<Vec<Line>>,
 }
 
 impl Shards {
     /// The shards, in the order of their indexes.
-    pub(super) fn new(lines: impl IntoIterator<Item = (Producer<ToShard>, Arc<Doorbell>)>) -> Shards {
-        let line = |(queue, doorbell)| RefCell::new(Line { queue, doorbell, backlog: VecDeque::new() });
-        Shards { lines: lines.into_iter().map(line).collect() }
-    }
-
-    /// How many.
-    pub(super) fn count(&self) -> usize {
-        self.lines.len()
+    pub(super) fn new(handles: Vec<ShardHandle>) -> Shards {
+        let line = |handle| Line { handle, backlog: VecDeque::new() };
+        Shards { lines: RefCell::new(handles.into_iter().map(line).collect()) }
     }
 
     /// Tells one shard.
     pub(super) fn tell(&self, shard: usize, message: ToShard, counters: &Counters) {
-        let Some(line) = self.lines.get(shard) else { return };
-        let line = &mut *line.borrow_mut();
+        let mut lines = self.lines.borrow_mut();
+        let Some(line) = lines.get_mut(shard) else { return };
         line.backlog.push_back(message);
         line.flush();
         if line.backlog.len() > BACKLOG_MAX {
@@ -55,42 +48,44 @@ impl Shards {
 
     /// Tells every shard.
     pub(super) fn tell_all(&self, message: impl Fn() -> ToShard, counters: &Counters) {
-        for shard in 0..self.lines.len() {
+        for shard in 0..self.lines.borrow().len() {
             self.tell(shard, message(), counters);
         }
     }
 
     /// Tells every shard of a new chunk.
-    pub(super) fn published(&self, stream: cache_core::units::StreamId, counters: &Counters) {
-        for line in &self.lines {
-            let line = &mut *line.borrow_mut();
+    pub(super) fn published(&self, stream: StreamId, counters: &Counters) {
+        for line in self.lines.borrow_mut().iter_mut() {
             line.flush();
-            if !line.backlog.is_empty() || line.queue.push(ToShard::Published { stream }).is_err() {
+            if !line.backlog.is_empty() || line.handle.tell(ToShard::Published { stream }).is_err() {
                 counters.shard_queue_full.one();
             }
-            line.doorbell.ring();
         }
     }
 
     /// Hands over what had to wait.
     pub(super) fn flush(&self) {
-        for line in &self.lines {
-            line.borrow_mut().flush();
-        }
+        self.lines.borrow_mut().iter_mut().for_each(Line::flush);
+    }
+
+    /// The next message from a shard.
+    pub(super) fn hear(&self, shard: usize) -> Option<ToControl> {
+        self.lines.borrow_mut().get_mut(shard)?.handle.hear()
+    }
+
+    /// Gives the handles out, to wait for the threads. Nobody is told anything afterwards.
+    pub(super) fn take(&self) -> Vec<ShardHandle> {
+        self.lines.take().into_iter().map(|line| line.handle).collect()
     }
 }
 
 impl Line {
     fn flush(&mut self) {
-        let before = self.backlog.len();
         while let Some(message) = self.backlog.pop_front() {
-            if let Err(rtrb::PushError::Full(message)) = self.queue.push(message) {
+            if let Err(message) = self.handle.tell(message) {
                 self.backlog.push_front(message);
                 break;
             }
-        }
-        if self.backlog.len() < before {
-            self.doorbell.ring();
         }
     }
 }
