@@ -89,9 +89,9 @@ impl Uring {
 
     /// Appends what `completion` received to `out` and gives its buffer back to the kernel; nothing when it names none.
     /// To be called once for every completion of a receive.
-    pub fn take_received(&mut self, completion: &Completion, out: &mut Vec<u8>) {
-        let Some(id) = completion.buffer else { return };
-        let len = completion.result.unwrap_or(0) as usize;
+    pub fn take_received(&mut self, completion: &mut Completion, out: &mut Vec<u8>) {
+        let Some(id) = completion.buffer.take() else { return };
+        let len = completion.result().unwrap_or(0) as usize;
         out.extend_from_slice(self.buffers.filled(id, len));
         self.buffers.give(id);
     }

@@ -96,10 +96,10 @@ impl<Owner: Copy> ZeroCopy<Owner> {
         reader: &Reader,
         completion: &Completion,
     ) -> (Option<ZeroCopyEvent<Owner>>, Option<ZeroCopyEvent<Owner>>) {
-        let index = completion.token.index() as usize;
+        let index = completion.token().index() as usize;
         let owner = self.sends[index].owner;
-        let sent = (!completion.notification).then_some(ZeroCopyEvent::Sent(owner, completion.result));
-        let freed = !completion.more;
+        let sent = (!completion.is_notification()).then_some(ZeroCopyEvent::Sent(owner, completion.result()));
+        let freed = !completion.more();
         if freed {
             reader.release(self.sends.remove(index).lease);
         }

@@ -52,10 +52,9 @@ pub trait Holdings {
     fn oldest(&self) -> Option<ChunkSeq>;
     /// Where chunk `seq` is.
     fn held(&self, seq: ChunkSeq) -> Held;
-    /// The newest chunk at or below `head - back` where a decoder can begin (tables and a key frame).
+    /// The newest chunk at or below `head - back` where a decoder can begin (tables and a key frame), else the first
+    /// one above.
     fn join_point(&self, back: u64) -> Option<ChunkSeq>;
-    /// The oldest such chunk at or above `from`.
-    fn next_join_point(&self, from: ChunkSeq) -> Option<ChunkSeq>;
     /// Whether chunk `seq` is there and carries tables.
     fn has_tables(&self, seq: ChunkSeq) -> bool;
 }
@@ -71,7 +70,7 @@ pub struct Patience {
 /// above, else the head. `None` when nothing was published.
 pub fn begin(holdings: &impl Holdings, back: u64) -> Option<ChunkSeq> {
     let head = holdings.head()?;
-    Some(holdings.join_point(back).or_else(|| holdings.next_join_point(head.back(back))).unwrap_or(head))
+    Some(holdings.join_point(back).unwrap_or(head))
 }
 
 /// The first chunk from `from` up to the head that is in the ring.
@@ -140,10 +139,8 @@ impl Holdings for Drawn {
     }
     fn join_point(&self, back: u64) -> Option<ChunkSeq> {
         let most = self.head()?.back(back);
-        self.all().rev().find(|(seq, mark)| *seq <= most && *mark == b'K').map(|(seq, _)| seq)
-    }
-    fn next_join_point(&self, from: ChunkSeq) -> Option<ChunkSeq> {
-        self.all().find(|(seq, mark)| *seq >= from && *mark == b'K').map(|(seq, _)| seq)
+        let joins = || self.all().filter(|(_, mark)| *mark == b'K').map(|(seq, _)| seq);
+        joins().rfind(|seq| *seq <= most).or_else(|| joins().next())
     }
     fn has_tables(&self, seq: ChunkSeq) -> bool {
         matches!(self.mark(seq), b't' | b'K')

@@ -116,7 +116,16 @@ pub(super) struct Http {
     /// The stream is not there yet: nothing was answered.
     pub(super) waiting: bool,
     pub(super) head_only: bool,
+    /// It has been sent a place to begin: the next one is a skip.
+    pub(super) begun: bool,
     pub(super) playout: Playout,
+}
+
+impl Native {
+    /// Its machine for a stream, if it has opened that one.
+    pub(super) fn tracks_of(&mut self, stream: u32) -> impl Iterator<Item = &mut Track> {
+        self.joined.iter_mut().filter(move |joined| joined.stream == stream).map(|joined| &mut joined.track)
+    }
 }
 
 /// A chunk, or the parts of it that are sent.
@@ -125,12 +134,14 @@ pub(super) struct Sending {
     pub(super) chunk: ChunkRef,
     /// From where to where in the slot; the second is empty for most.
     pub(super) parts: [(u32, u32); 2],
+    /// A byte of it is in the socket: it goes whole, or the connection ends.
+    pub(super) started: bool,
 }
 
 impl Sending {
     /// The whole frame.
     pub(super) fn frame(chunk: ChunkRef) -> Sending {
-        Sending { chunk, parts: [(0, chunk.len), (0, 0)] }
+        Sending { chunk, parts: [(0, chunk.len), (0, 0)], started: false }
     }
 
     /// What is left of the part that is being sent: where, and how many bytes; `None` when all is sent.
@@ -140,6 +151,7 @@ impl Sending {
 
     /// `count` more bytes are in the socket.
     pub(super) fn advance(&mut self, count: u32) {
+        self.started = true;
         if let Some((from, _)) = self.parts.iter_mut().find(|(from, to)| from < to) {
             *from += count;
         }
@@ -206,9 +218,11 @@ impl Connection {
         self.sending.is_some() || !self.answers.rest().is_empty()
     }
 
-    /// Whether it is in a state in which it can be served.
-    pub(super) fn is_viewer(&self) -> bool {
-        matches!(self.phase, Phase::Native(_) | Phase::Http(_))
+    /// A message is about to be appended: with nothing pending before, the time of no progress begins.
+    pub(super) fn about_to_append(&mut self, now: Time) {
+        if !self.has_pending() {
+            self.progress_at = now;
+        }
     }
 }
 

@@ -47,9 +47,6 @@ impl Holdings for Shelf<'_> {
     fn join_point(&self, back: u64) -> Option<ChunkSeq> {
         self.reader.join_point(self.slot, back)
     }
-    fn next_join_point(&self, from: ChunkSeq) -> Option<ChunkSeq> {
-        self.reader.next_join_point(self.slot, from)
-    }
     fn has_tables(&self, seq: ChunkSeq) -> bool {
         matches!(self.reader.lookup(self.slot, seq), Lookup::Ready(chunk) if chunk.meta.tables_len > 0)
     }

@@ -56,9 +56,17 @@ impl Playout {
         self.last = None;
     }
 
+    /// Chunk `seq`, named by [`Playout::next`] a moment ago, is gone, and not a byte of it was sent.
+    pub fn lost(&mut self, seq: ChunkSeq) {
+        self.state = State::Joining { from: seq, back: 0 };
+    }
+
     /// What to send next.
     pub fn next(&mut self, holdings: &impl Holdings, patience: Patience) -> PlayoutNext {
-        let Some(head) = holdings.head() else { return self.idle() };
+        let Some(head) = holdings.head() else {
+            // Nothing was published yet, or the ring has forgotten the stream.
+            return if self.last.is_some() { PlayoutNext::End } else { PlayoutNext::Idle };
+        };
         match self.state {
             State::Joining { from, back } => match join(holdings, head, from, back) {
                 Some(seq) => self.begin(head, seq, patience),

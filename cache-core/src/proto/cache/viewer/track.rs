@@ -9,7 +9,7 @@ use crate::wire::RefusalReason;
 /// What to send next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// This chunk's frame. It was in the ring a moment ago.
+    /// This chunk's frame, which was in the ring a moment ago. When it no longer is, say so by [`Track::lost`].
     Chunk(ChunkSeq),
     /// This message.
     Say(Answer),
@@ -68,6 +68,8 @@ pub struct Track {
     /// The head at which every run in `asked` was found parked: nothing to look at until it moves.
     parked_at: Option<ChunkSeq>,
     push: Option<Push>,
+    /// The chunk named last, if it was a pushed one.
+    last_pushed: Option<ChunkSeq>,
     end: End,
 }
 
@@ -80,7 +82,7 @@ impl Default for Track {
 impl Track {
     /// A stream that was opened and of which nothing was asked.
     pub fn new() -> Track {
-        Track { asked: SmallVec::new(), outstanding: 0, parked_at: None, push: None, end: End::Live }
+        Track { asked: SmallVec::new(), outstanding: 0, parked_at: None, push: None, last_pushed: None, end: End::Live }
     }
 
     /// Chunks asked for and not answered.
@@ -155,13 +157,27 @@ impl Track {
             next => next,
         };
         match (next, self.end) {
-            // A push that is behind the end goes on first.
-            (Next::Idle, End::Untold(last)) if self.push.is_none_or(|push| push.next > last) => {
+            // A push that is behind the end goes on first, unless the ring has forgotten the stream.
+            (Next::Idle, End::Untold(last))
+                if self.push.is_none_or(|push| push.next > last) || holdings.head().is_none() =>
+            {
                 self.end = End::Told(last);
                 self.push = None;
                 Next::Say(Answer::Ended(last))
             }
             (next, _) => next,
+        }
+    }
+
+    /// Chunk `seq`, named by [`Track::next`] a moment ago, is gone, and not a byte of it was sent. One that was pushed
+    /// is skipped over next; for one that was asked for, there is the message.
+    pub fn lost(&mut self, seq: ChunkSeq) -> Option<Answer> {
+        match &mut self.push {
+            Some(push) if self.last_pushed == Some(seq) => {
+                push.next = seq;
+                None
+            }
+            _ => Some(Answer::Unavailable { reason: RefusalReason::Gone, first: seq, count: 1 }),
         }
     }
 
@@ -175,6 +191,7 @@ impl Track {
             match holdings.held(first) {
                 Held::Ready => {
                     self.answered(at, 1);
+                    self.last_pushed = None;
                     return Next::Chunk(first);
                 }
                 Held::Gone => {
@@ -213,6 +230,7 @@ impl Track {
         if ready && behind <= push.behind_max {
             let seq = push.next;
             push.next = seq.next();
+            self.last_pushed = Some(seq);
             return Next::Chunk(seq);
         }
         let to = if behind > push.behind_max { Some(head) } else { first_ready(holdings, push.next) };
@@ -352,6 +370,21 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_lost_before_its_first_byte_is_skipped_or_told() {
+        let mut ring = Drawn::at(0, "####");
+        let mut track = Track::new();
+        track.subscribe(seq(1), &ring, PATIENCE);
+        assert_eq!(track.next(&ring, PATIENCE), Next::Chunk(seq(1)));
+        ring.forget_below(3);
+        assert_eq!(track.lost(seq(1)), None);
+        assert_eq!(sent(&mut track, &ring), "skipped:3 3");
+        ask(&mut track, &ring, 3, 1, 512);
+        assert_eq!(track.next(&ring, PATIENCE), Next::Chunk(seq(3)));
+        let gone = Answer::Unavailable { reason: RefusalReason::Gone, first: seq(3), count: 1 };
+        assert_eq!(track.lost(seq(3)), Some(gone));
+    }
+
+    #[test]
     fn the_end_is_told_once_behind_the_last_chunk() {
         let ring = Drawn::at(0, "###");
         let mut track = Track::new();
@@ -361,6 +394,14 @@ mod tests {
         assert_eq!(sent(&mut track, &ring), "NotYet:3+2 1 2 ended:2");
         track.ended(seq(2));
         assert_eq!(sent(&mut track, &ring), "");
+    }
+
+    #[test]
+    fn the_end_of_a_stream_that_the_ring_has_forgotten_is_told() {
+        let mut track = Track::new();
+        track.subscribe(seq(1), &Drawn::at(0, "###"), PATIENCE);
+        track.ended(seq(2));
+        assert_eq!(sent(&mut track, &Drawn::default()), "ended:2");
     }
 
     #[test]
