@@ -29,6 +29,7 @@ pub(crate) struct WriteQueue {
     pieces: VecDeque<Piece>,
     chunks: usize,
     control_bytes: usize,
+    chunks_begun: u64,
 }
 
 #[derive(Debug)]
@@ -79,6 +80,26 @@ impl WriteQueue {
         self.pieces.is_empty()
     }
 
+    /// How many chunks wait, one that is half out included.
+    pub(crate) const fn chunks(&self) -> usize {
+        self.chunks
+    }
+
+    /// How many chunks have begun to go out since the start.
+    pub(crate) const fn chunks_begun(&self) -> u64 {
+        self.chunks_begun
+    }
+
+    /// Drops every piece of a chunk of which no byte is out. Control frames stay.
+    pub(crate) fn drop_unsent(&mut self) {
+        let chunks = &mut self.chunks;
+        self.pieces.retain(|piece| {
+            let stays = piece.kind == Kind::Control || piece.sent > 0;
+            *chunks -= usize::from(!stays && matches!(piece.kind, Kind::Chunk(_)));
+            stays
+        });
+    }
+
     /// Writes until `to` takes no more, the queue is empty or `budget` bytes are out. Chunks that are out whole are
     /// added to `done`. The number of bytes written; an error other than `WouldBlock` is the stream's end.
     pub(crate) fn flush(
@@ -115,6 +136,7 @@ impl WriteQueue {
     fn advance(&mut self, mut written: usize, done: &mut Vec<ChunkSeq>) {
         while let Some(piece) = self.pieces.front_mut() {
             let now = written.min(piece.bytes.len() - piece.sent);
+            self.chunks_begun += u64::from(now > 0 && piece.sent == 0 && piece.kind != Kind::Control);
             piece.sent += now;
             written -= now;
             if piece.sent < piece.bytes.len() {
@@ -139,6 +161,22 @@ mod tests {
 
     use super::*;
     use crate::testing::chunk;
+
+    #[test]
+    fn what_has_begun_is_finished_and_the_rest_can_be_dropped() {
+        let (mut queue, mut to) = (WriteQueue::default(), Trickle { taken: Vec::new(), each: 60, calls: 0 });
+        for seq in 0..3 {
+            queue.push_chunk(ChunkSeq::new(seq), None, Bytes::from(vec![seq as u8; 100])).expect("room");
+        }
+        queue.flush(&mut to, 1, &mut Vec::new()).expect("no failure");
+        queue.drop_unsent();
+        queue.push_chunk(ChunkSeq::new(9), None, Bytes::from(vec![9; 10])).expect("room");
+        while !queue.is_empty() {
+            queue.flush(&mut to, usize::MAX, &mut Vec::new()).expect("no failure");
+        }
+        assert_eq!(to.taken, [vec![0; 100], vec![9; 10]].concat());
+        assert_eq!((queue.chunks(), queue.chunks_begun()), (0, 2));
+    }
 
     /// Takes some bytes each time, then none.
     struct Trickle {
