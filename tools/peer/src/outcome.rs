@@ -39,7 +39,9 @@ impl Failure {
             RefusalReason::UnknownStream => "check the name, or wait until its publisher is live",
             RefusalReason::NotAuthorised => "give the name's publish secret with --secret or --secret-file",
             RefusalReason::NameTaken => "choose another name, or add --takeover with the name's secret",
-            RefusalReason::Fenced => "another publisher took the name over; publish again with --takeover to get it back",
+            RefusalReason::Fenced => {
+                "another publisher took the name over; publish again with --takeover to get it back"
+            }
             RefusalReason::Version => "install the version of weircast-peer that the servers run",
             RefusalReason::NoDomain => "ask the operator to add your address to a domain of the route server",
             RefusalReason::NoCache => "ask the operator whether a cache server of your domain is up",

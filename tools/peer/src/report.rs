@@ -175,6 +175,7 @@ mod tests {
         lags.record(Span::from_millis(2_000));
         let mut stats = Stats { chunks_due: 10, chunks_played: 9, chunks_missed: 1, ..Stats::default() };
         stats.bytes_by_source.insert("127.0.0.9:80".parse().expect("an address"), 5);
+        let snapshot = snapshot();
         let report = Report::new(Sources {
             stream: "news",
             ended: "left".into(),
@@ -183,7 +184,7 @@ mod tests {
             first_byte: Some(WallClock::from_micros(1_900_999)),
             lags: &lags,
             stats: &stats,
-            snapshot: &snapshot(),
+            snapshot: &snapshot,
             net: NetCounters::default(),
             playout: PlayoutCounters::default(),
             store_evicted: 0,

@@ -59,6 +59,8 @@ impl Writer {
                 let at = clock::wall().micros();
                 let _ = of_thread.first_write.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed);
             }
+            // Closed before the end is told: what reads a file then finds it whole.
+            drop(to);
             // The receiver may be gone: nobody waits for the end then.
             let _ = end.send(());
         })?;

@@ -167,7 +167,7 @@ impl FrameReader {
         }
     }
 
-    const fn restart(&mut self) {
+    fn restart(&mut self) {
         self.state = State::Head;
         self.got = 0;
     }

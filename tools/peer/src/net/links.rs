@@ -184,7 +184,7 @@ impl<T: Transport> Links<T> {
     }
 
     /// The poll said that `link` has something to read or room to write.
-    pub(crate) fn ready(&mut self, now: Time, link: LinkId, readable: bool, writable: bool) {
+    pub(crate) fn ready(&mut self, link: LinkId, readable: bool, writable: bool) {
         let Some(open) = self.links.get_mut(&link) else { return };
         if open.phase == Phase::Connecting {
             match open.stream.connected() {

@@ -60,12 +60,7 @@ impl WriteQueue {
     }
 
     /// Adds a chunk's frame, whole or as prefix and payload.
-    pub(crate) fn push_chunk(
-        &mut self,
-        seq: ChunkSeq,
-        front: Option<Bytes>,
-        rest: Bytes,
-    ) -> Result<(), QueueFull> {
+    pub(crate) fn push_chunk(&mut self, seq: ChunkSeq, front: Option<Bytes>, rest: Bytes) -> Result<(), QueueFull> {
         if self.chunks >= CHUNKS_QUEUED_MAX {
             return Err(QueueFull);
         }
@@ -102,12 +97,7 @@ impl WriteQueue {
 
     /// Writes until `to` takes no more, the queue is empty or `budget` bytes are out. Chunks that are out whole are
     /// added to `done`. The number of bytes written; an error other than `WouldBlock` is the stream's end.
-    pub(crate) fn flush(
-        &mut self,
-        to: &mut impl Write,
-        budget: usize,
-        done: &mut Vec<ChunkSeq>,
-    ) -> io::Result<usize> {
+    pub(crate) fn flush(&mut self, to: &mut impl Write, budget: usize, done: &mut Vec<ChunkSeq>) -> io::Result<usize> {
         let mut total = 0;
         while !self.pieces.is_empty() && total < budget {
             let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];

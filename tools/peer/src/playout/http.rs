@@ -218,7 +218,8 @@ impl HttpServer {
     }
 
     fn check(&mut self, now: Time) {
-        let overdue: Vec<_> = self.players.iter().filter(|(_, player)| player.overdue(now)).map(|(id, _)| *id).collect();
+        let overdue: Vec<_> =
+            self.players.iter().filter(|(_, player)| player.overdue(now)).map(|(id, _)| *id).collect();
         for id in overdue {
             if self.players.get(&id).is_some_and(|player| matches!(player.state, State::Stream(_))) {
                 self.counters.players_cut += 1;

@@ -44,6 +44,7 @@ pub(crate) struct Kept {
     first: ChunkSeq,
     next_ack: ChunkSeq,
     next_send: ChunkSeq,
+    sent_any: bool,
     lost: u64,
 }
 
@@ -51,11 +52,6 @@ impl Kept {
     /// The number that the next chunk gets.
     pub(crate) fn end(&self) -> ChunkSeq {
         self.first.ahead(self.chunks.len() as u64)
-    }
-
-    /// The first chunk that is not acknowledged.
-    pub(crate) const fn next_ack(&self) -> ChunkSeq {
-        self.next_ack
     }
 
     /// Chunks sent and not acknowledged.
@@ -90,9 +86,10 @@ impl Kept {
 
     /// A cache goes on at `next`: places what is sent from here on.
     ///
-    /// A number beyond ours was used by somebody else: what was never sent moves behind it, what was sent is done with.
+    /// Before the first chunk is sent, its word is taken as it is. Later a number beyond ours was used by somebody else:
+    /// what was never sent moves behind it, what was sent is done with.
     pub(crate) fn go_on_at(&mut self, next: ChunkSeq) {
-        if next <= self.end() {
+        if self.sent_any && next <= self.end() {
             let oldest = self.next_ack.back(RESEND_ACKED_MAX).max(self.first);
             self.next_send = next.max(oldest);
         } else {
@@ -113,6 +110,7 @@ impl Kept {
         let at = self.next_send.since(self.first)?;
         let chunk = self.chunks.get_mut(at as usize)?;
         chunk.sent = true;
+        self.sent_any = true;
         self.next_send = self.next_send.next();
         Some(chunk)
     }
@@ -205,11 +203,14 @@ mod tests {
 
     #[test]
     fn while_no_cache_is_there_the_oldest_is_lost_and_the_gap_is_marked() {
-        let mut kept = kept(KEPT_CHUNKS_MAX as u64 + 3);
+        let mut kept = kept(1);
+        sent(&mut kept);
+        kept.acknowledge(seq(0));
+        (0..KEPT_CHUNKS_MAX + 3).for_each(|_| kept.push(chunk(0, 10).header, Bytes::new()));
         assert_eq!((kept.lost(), kept.unacknowledged()), (3, KEPT_CHUNKS_MAX as u64));
-        kept.go_on_at(seq(0));
+        kept.go_on_at(seq(1));
         let first = kept.take_next().expect("kept");
-        assert_eq!((first.header.seq, first.header.discontinuity), (seq(3), true));
+        assert_eq!((first.header.seq, first.header.discontinuity), (seq(4), true));
         assert!(!kept.take_next().expect("kept").header.discontinuity);
     }
 

@@ -587,3 +587,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

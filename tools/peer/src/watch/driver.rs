@@ -23,7 +23,6 @@ use crate::store::Store;
 const REMEMBER_PERIOD: Span = Span::from_secs(1);
 
 /// A machine with its sockets and bytes.
-#[derive(Debug)]
 pub(super) struct Driver<T: Transport> {
     stream: StreamName,
     peer: Peer,

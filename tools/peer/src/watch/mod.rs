@@ -148,7 +148,7 @@ impl Watch {
         for event in events {
             match poll::owner(event.token()) {
                 Owner::Link(link) => {
-                    self.driver.links.ready(now.time, link, event.is_readable(), event.is_writable());
+                    self.driver.links.ready(link, event.is_readable(), event.is_writable());
                 }
                 Owner::Player(player) => self.driver.playout.http.ready(player),
                 Owner::Fixed(poll::UDP) => self.driver.datagrams_wait = true,
