@@ -16,6 +16,29 @@ pub const TS_PACKET_BYTES: usize = 188;
 /// Largest PAT and PMT in front of a chunk: 16 packets hold a PMT of maximal length (1024 bytes) and the PAT, twice.
 pub const TABLES_BYTES_MAX: usize = 16 * TS_PACKET_BYTES;
 
+/// Most chunks from one copy of the tables to the next: 5 s (our guess: a player that lost its tables waits no longer).
+pub const TABLES_EVERY_CHUNKS: u32 = 25;
+
+/// Bytes of a publisher's upload within which the first transport stream packets must be found (our guess: enough to
+/// step over a partial packet or a header, too little to feed a web page or an MP4 file for long).
+pub const SYNC_SEARCH_BYTES_MAX: u64 = 64 << 10;
+
+/// Largest section of a PAT or PMT, its first three bytes included (ISO/IEC 13818-1, 2.4.4).
+pub const SECTION_BYTES_MAX: usize = 1024;
+
+/// Most packets that one PAT or PMT is remembered in: a section of 1024 bytes fills 6, adaptation fields take some.
+pub const SECTION_PACKETS_MAX: usize = 8;
+
+/// Most programs of a transport stream whose PMTs are remembered (our guess: a live stream has one).
+pub const PROGRAMS_MAX: usize = 8;
+
+/// Most elementary streams remembered of a program (our guess: a picture and the sound of a dozen languages is less).
+pub const ELEMENTARY_STREAMS_MAX: usize = 32;
+
+/// Bytes of a PES within which the first picture's start must come for its kind to be told (our guess: parameter sets
+/// and SEI of real encoders end within 1 KiB).
+pub const KEY_FRAME_SEARCH_BYTES_MAX: usize = 16 << 10;
+
 /// Largest body of a frame that is not a chunk. Our guess: the largest real one is a list of partners, under 2 KiB.
 pub const CONTROL_BODY_BYTES_MAX: usize = 4096;
 
@@ -57,5 +80,9 @@ pub const REASON_BYTES_MAX: usize = 160;
 
 const _: () = assert!(WINDOW_CHUNKS == 256, "the buffer map has 256 bits");
 const _: () = assert!(CHUNK_PAYLOAD_BYTES_MAX > TABLES_BYTES_MAX, "tables ride inside a chunk");
+const _: () = assert!(
+    2 * SECTION_PACKETS_MAX * TS_PACKET_BYTES <= TABLES_BYTES_MAX,
+    "a PAT and a PMT of the largest size fit in front of a chunk"
+);
 const _: () =
     assert!(MEMBERS_PER_ANSWER_MAX * 26 < DATAGRAM_BYTES_MAX, "a full answer of IPv6 members has room for its head");
