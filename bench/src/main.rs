@@ -66,6 +66,7 @@ fn catch_signals(stop: &Arc<AtomicBool>) -> Result<()> {
 
 /// Publishes in one thread and watches in others.
 fn run(options: &options::Run, stop: &Arc<AtomicBool>) -> Result<bool> {
+    options.load.check(options.stream.input.is_none())?;
     descriptors::make_room(options.load.viewers)?;
     let (target, trust) = target(options.cache, &options.stream)?;
     let source = source(&options.stream)?;
@@ -73,16 +74,18 @@ fn run(options: &options::Run, stop: &Arc<AtomicBool>) -> Result<bool> {
     let (begun, has_begun) = mpsc::channel();
     let publisher = {
         let over = over.clone();
-        let begun = move || {
+        let begun = move |origin_us| {
             // The receiver waits for it, or is gone together with the run.
-            let _ = begun.send(());
+            let _ = begun.send(origin_us);
         };
         let publish = move || publish::publish(&target, source, begun, || over.load(Ordering::Relaxed));
         std::thread::Builder::new().name("publisher".to_owned()).spawn(publish).context("cannot start a thread")?
     };
     // Ends with an error when the publisher was refused: then its own error says more.
-    let seen = has_begun.recv().ok().map(|()| {
-        let plan = plan(options.cache, &options.stream.stream, &options.load, trust, options.stream.input.is_none());
+    let seen = has_begun.recv().ok().map(|origin_us| {
+        let generated = options.stream.input.is_none();
+        let mut plan = plan(options.cache, &options.stream.stream, &options.load, trust, generated);
+        plan.origin_us = Some(origin_us);
         viewers::watch(plan, extent(&options.load), &|| stop.load(Ordering::Relaxed) || publisher.is_finished())
     });
     over.store(true, Ordering::Relaxed);
@@ -101,11 +104,12 @@ fn publish_only(options: &options::Publish, stop: &Arc<AtomicBool>) -> Result<bo
     let ready = serde_json::json!({ "role": "load", "stream": target.stream.as_str(), "key": key });
     let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let done = || stop.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() >= end);
-    publish::publish(&target, source(&options.stream)?, || println!("ready {ready}"), done)?;
+    publish::publish(&target, source(&options.stream)?, |_| println!("ready {ready}"), done)?;
     Ok(true)
 }
 
 fn watch_only(options: &options::Viewers, stop: &Arc<AtomicBool>) -> Result<bool> {
+    options.load.check(options.generated)?;
     descriptors::make_room(options.load.viewers)?;
     let stream = stream_id(&options.stream);
     let trust = match options.key.as_slice() {
@@ -156,6 +160,7 @@ fn plan(
         verify: load.verify,
         trust,
         generated,
+        origin_us: None,
         first_join_us: wall_us(),
         joins_per_second: load.joins_per_second,
     }

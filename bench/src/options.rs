@@ -134,6 +134,20 @@ pub(crate) enum Mode {
 }
 
 impl Load {
+    /// Whether the switches go together.
+    pub(crate) fn check(&self, generated: bool) -> anyhow::Result<()> {
+        if self.mode == Mode::Http && !generated {
+            anyhow::bail!(
+                "--mode http can only judge the generated stream: leave out --input, or say --generated if the publisher \
+                 is another weircast-load"
+            );
+        }
+        if self.mode == Mode::Http && self.verify != Verify::All {
+            anyhow::bail!("--mode http tells chunks apart by verifying them: leave out --verify");
+        }
+        Ok(())
+    }
+
     pub(crate) fn way(&self) -> Way {
         match self.mode {
             Mode::Pull => Way::Native(Wants::Pull { ahead: self.ahead }),

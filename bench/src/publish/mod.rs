@@ -44,21 +44,21 @@ enum Link {
     Http(http::HttpLink),
 }
 
-/// Publishes until `done`, which is asked before each chunk; `begun` is called once the cache has taken the publisher.
-/// Returns how late each chunk left.
+/// Publishes until `done`, which is asked before each chunk; `begun` is called once the cache has taken the publisher,
+/// with the moment (wall clock) at which media time 0 is due. Returns how late each chunk left.
 pub(crate) fn publish(
     target: &Target,
     mut source: Source,
-    begun: impl FnOnce(),
+    begun: impl FnOnce(u64),
     done: impl Fn() -> bool,
 ) -> Result<Durations> {
     let mut link = match &target.upload {
         Upload::Native { key, epoch } => Link::Native(native::NativeLink::open(target, key.clone(), *epoch)?),
         Upload::Http => Link::Http(http::HttpLink::open(target)?),
     };
-    begun();
     let mut late = Durations::new();
     let mut due_us = wall_us();
+    begun(due_us);
     while !done() {
         let mut slice = source.next()?;
         // A slice leaves when its last byte would have been there.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
+use cache_core::media::{DEFAULT_TAG, PayloadCheck};
 use cache_core::sign::{KeyRing, payload_hash};
 use cache_core::units::StreamId;
 use cache_core::wire::{CHUNK_HEADER_BYTES, ChunkHeader};
@@ -36,6 +37,12 @@ pub(crate) enum Trust {
 #[derive(Debug)]
 pub(crate) struct Library {
     trust: Trust,
+    /// Whether the payload is the built-in generator's and must prove itself too.
+    generated: bool,
+    /// When media time 0 of a generated stream was published: the tool's own schedule, else the earliest that any
+    /// arrival allows.
+    origin_us: Option<u64>,
+    origin_is_known: bool,
     chunks: HashMap<u64, Rc<Chunk>>,
     order: VecDeque<u64>,
     /// Publisher's clock by number, of every chunk that was found right. One entry for each 200 ms of the run.
@@ -44,9 +51,12 @@ pub(crate) struct Library {
 }
 
 impl Library {
-    pub(crate) fn new(trust: Trust) -> Library {
+    pub(crate) fn new(trust: Trust, generated: bool, origin_us: Option<u64>) -> Library {
         Library {
             trust,
+            generated,
+            origin_us,
+            origin_is_known: origin_us.is_some(),
             chunks: HashMap::new(),
             order: VecDeque::new(),
             published: BTreeMap::new(),
@@ -67,6 +77,7 @@ impl Library {
             Trust::Keys(keys) => keys.check(header, &payload).is_ok(),
             Trust::HashOnly(stream) => header.stream == *stream && payload_hash(&payload) == header.hash,
         };
+        let right = right && (!self.generated || proves_itself(header, &payload));
         if !right || self.chunks.get(&seq).is_some_and(|other| other.header != *bytes) {
             return false;
         }
@@ -84,9 +95,28 @@ impl Library {
         true
     }
 
+    /// When the chunk of a generated stream that ends at `media_end_us` of its media time was published, told from
+    /// its arrival at `arrived_us`.
+    pub(crate) fn media_published(&mut self, number: u64, media_end_us: u64, arrived_us: u64) -> u64 {
+        if !self.origin_is_known {
+            let allows = arrived_us.saturating_sub(media_end_us);
+            self.origin_us = Some(self.origin_us.map_or(allows, |origin| origin.min(allows)));
+        }
+        let published_us = self.origin_us.unwrap_or(arrived_us) + media_end_us;
+        self.published.insert(number, published_us);
+        published_us
+    }
+
     /// Notes a chunk that nobody verifies.
     pub(crate) fn note(&mut self, header: &ChunkHeader) {
         self.checked.not += 1;
         self.published.entry(header.seq.get()).or_insert(header.published.micros());
     }
+}
+
+/// Whether every packet behind the tables carries the generator's stamp and checksum, in order.
+fn proves_itself(header: &ChunkHeader, payload: &[u8]) -> bool {
+    let mut check = PayloadCheck::new(DEFAULT_TAG);
+    check.push(&payload[usize::from(header.tables_len).min(payload.len())..]);
+    check.report().is_unharmed() && (payload.is_empty() || check.report().right > 0)
 }

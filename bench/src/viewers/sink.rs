@@ -16,7 +16,11 @@ pub(crate) struct Sink<'w> {
 impl Sink<'_> {
     /// A chunk's last byte is here.
     pub(crate) fn chunk(&mut self, seq: u64, published_us: u64, bytes: u64, right: bool) {
-        let now = wall_us();
+        self.chunk_at(wall_us(), seq, published_us, bytes, right);
+    }
+
+    /// A chunk's last byte came at `now`.
+    pub(crate) fn chunk_at(&mut self, now: u64, seq: u64, published_us: u64, bytes: u64, right: bool) {
         self.account.bytes += bytes;
         self.account.chunks += 1;
         if !right {
@@ -28,6 +32,11 @@ impl Sink<'_> {
         if self.account.got.insert(seq) && self.span.is_some_and(|span| span.holds(published_us)) {
             self.lateness.record(now.saturating_sub(published_us));
         }
+    }
+
+    /// So many wrong packets came.
+    pub(crate) fn wrong(&mut self, count: u64) {
+        self.account.wrong += count;
     }
 
     /// The cache leaves `count` chunks out.

@@ -65,6 +65,9 @@ pub(crate) struct Plan {
     pub(crate) way: Way,
     pub(crate) verify: Verify,
     pub(crate) trust: Trust,
+    /// Whether the payload is the built-in generator's, and when its media time 0 was published, if that is known.
+    pub(crate) generated: bool,
+    pub(crate) origin_us: Option<u64>,
     /// When the first viewer joins (wall clock), and how many do in a second.
     pub(crate) first_join_us: u64,
     pub(crate) joins_per_second: u64,
@@ -129,7 +132,7 @@ pub(crate) fn run(plan: &Plan, shared: &Shared, ids: &[usize]) -> std::io::Resul
         plan,
         shared,
         poll: Poll::new()?,
-        library: Library::new(plan.trust.clone()),
+        library: Library::new(plan.trust.clone(), plan.generated, plan.origin_us),
         viewers: Vec::with_capacity(ids.len()),
         accounts: Vec::with_capacity(ids.len()),
         lateness: Durations::new(),
@@ -189,7 +192,7 @@ impl Worker<'_> {
                         Way::Native(wants) => {
                             Machine::Native(NativeViewer::new(&self.plan.stream, wants, verify, &mut out))
                         }
-                        Way::Http => Machine::Http(HttpViewer::new(&self.plan.stream, verify, &mut out)),
+                        Way::Http => Machine::Http(HttpViewer::new(&self.plan.stream, &mut out)),
                     };
                     self.viewers.push(Some(Viewer { socket, machine, out, newest: None }));
                 }

@@ -13,7 +13,8 @@
 //! | [`programs`] | where the binaries are |
 //! | [`workdir`] | the temporary directory; log tails when a test fails |
 //! | [`ffmpeg`] | the media tools of the host, or `SKIP: needs ffmpeg` |
-//! | [`http`] | as much of an HTTP client as the tests need |
+//! | [`media`] | streams whose bytes are known; whether what was played is what was published |
+//! | [`http`], [`native`] | as much of an HTTP client, and of a viewer, as the tests need |
 //! | [`wait`] | waiting on a condition with a deadline, never for a time |
 //!
 //! Nothing outlives its owner: every value that stands for a process kills and reaps it when dropped, also on a panic,
@@ -25,6 +26,8 @@
 pub mod cluster;
 pub mod ffmpeg;
 pub mod http;
+pub mod media;
+pub mod native;
 pub mod process;
 pub mod programs;
 pub mod viewer;
