@@ -13,7 +13,7 @@ use media_kit::*;
 fn stream(step_ms: u64, end_ms: u64, key_every: u64) -> Vec<Ts> {
     let mut packets = tables();
     for (i, ms) in (0..end_ms).step_by(step_ms as usize).enumerate() {
-        let frame = if i as u64 % key_every == 0 { idr() } else { picture() };
+        let frame = if (i as u64).is_multiple_of(key_every) { idr() } else { picture() };
         packets.extend([frame.pcr_ms(1_000 + ms), ts(VIDEO).payload(&[7; 184]), ts(AUDIO).payload(&[8; 184])]);
     }
     packets

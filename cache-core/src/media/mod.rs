@@ -18,12 +18,15 @@
 //! | [`slicer`] | where a chunk ends, what stands in front of it |
 //! | [`tables`] | the newest PAT and PMT ([`TableMemory`]) |
 //! | [`pacer`] | when each byte of a file is due |
+//! | [`generator`], [`check`] | a test stream that proves itself |
 //!
 //! A publisher (`weircast-peer publish`, a cache for an HTTP upload) uses [`Slicer`]; HTTP play-out uses the tables
 //! that ride in chunks. It does not decode, remultiplex or change a byte of the transport stream.
 
+pub mod check;
 mod clock;
 pub mod framing;
+pub mod generator;
 mod grid;
 mod key_frame;
 pub mod pacer;
@@ -34,7 +37,9 @@ mod sealed;
 pub mod slicer;
 pub mod tables;
 
+pub use check::{CheckReport, PayloadCheck};
 pub use framing::{Framer, NotTransportStream};
+pub use generator::{Content, Generator, GeneratorConfig};
 pub use pacer::Pacer;
 pub use slicer::{Slice, Slicer, SlicerConfig, SlicerStats};
 pub use tables::TableMemory;

@@ -67,7 +67,7 @@ impl ChunkHeader {
         b[36..40].copy_from_slice(&self.key_frame.unwrap_or(NO_KEY_FRAME).to_be_bytes());
         b[40..42].copy_from_slice(&self.tables_len.to_be_bytes());
         b[42..44].copy_from_slice(&self.duration_ms.to_be_bytes());
-        b[44] = FLAG_DISCONTINUITY * u8::from(self.discontinuity) | FLAG_END * u8::from(self.end);
+        b[44] = (FLAG_DISCONTINUITY * u8::from(self.discontinuity)) | (FLAG_END * u8::from(self.end));
         // 45..48 are zero: reserved.
         b[48..80].copy_from_slice(&self.hash);
         b[80..144].copy_from_slice(&self.signature);

@@ -4,7 +4,7 @@
 use cache_core::media::packet::Pid;
 use cache_core::media::pcr::{Pcr, TICKS_PER_MS};
 use cache_core::media::psi::crc32;
-use cache_core::media::{Slice, Slicer, SlicerConfig, SlicerStats};
+use cache_core::media::{Generator, GeneratorConfig, Slice, Slicer, SlicerConfig, SlicerStats};
 use cache_core::outbox::Outbox;
 use cache_core::time::WallClock;
 
@@ -84,9 +84,13 @@ impl Ts {
             adaptation.resize(room, 0xFF);
             adaptation[0] = (room - 1) as u8;
         }
-        let control = 0x10 * u8::from(!self.payload.is_empty()) | 0x20 * u8::from(!adaptation.is_empty());
-        let mut packet =
-            vec![0x47, 0x40 * u8::from(self.start) | (self.pid.0 >> 8) as u8, self.pid.0 as u8, control | self.counter];
+        let control = (0x10 * u8::from(!self.payload.is_empty())) | (0x20 * u8::from(!adaptation.is_empty()));
+        let mut packet = vec![
+            0x47,
+            (0x40 * u8::from(self.start)) | (self.pid.0 >> 8) as u8,
+            self.pid.0 as u8,
+            control | self.counter,
+        ];
         packet.extend(adaptation);
         packet.extend_from_slice(&self.payload);
         packet.try_into().expect("a packet is 188 bytes")
@@ -200,4 +204,14 @@ pub fn packet_counts(slices: &[Slice]) -> Vec<usize> {
 /// Key-frame offsets in packets.
 pub fn key_packets(slices: &[Slice]) -> Vec<Option<u32>> {
     slices.iter().map(|slice| slice.key_frame.map(|at| at / 188)).collect()
+}
+
+/// The first `frames` frames of a generated stream.
+pub fn generated(config: GeneratorConfig, frames: usize) -> Vec<u8> {
+    let mut generator = Generator::new(config);
+    let mut out = Vec::new();
+    for _ in 0..frames {
+        generator.next_frame(&mut out);
+    }
+    out
 }
