@@ -134,7 +134,7 @@ fn target(cache: std::net::SocketAddr, options: &options::Stream) -> Result<(Tar
         // A stand-alone cache takes a greater term than the last publisher's; the clock in seconds is one.
         let epoch = Epoch(wall_us() / 1_000_000);
         let ring = options::key_ring(stream, &[(epoch.0, key.public())]);
-        (Upload::Native { key, epoch }, Trust::Keys(ring))
+        (Upload::Native { key: Box::new(key), epoch }, Trust::Keys(ring))
     };
     Ok((Target { cache, stream: options.stream.clone(), secret: options.secret.clone(), upload }, trust))
 }

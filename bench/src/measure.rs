@@ -40,6 +40,7 @@ impl Durations {
         self.0.add(&other.0).expect("all have the same range");
     }
 
+    #[cfg(test)]
     pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }

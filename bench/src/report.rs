@@ -25,12 +25,7 @@ pub(crate) struct Quantiles {
 
 impl Quantiles {
     fn of(durations: &Durations) -> Quantiles {
-        Quantiles {
-            p50: durations.ms(0.5),
-            p95: durations.ms(0.95),
-            p99: durations.ms(0.99),
-            max: durations.ms(1.0),
-        }
+        Quantiles { p50: durations.ms(0.5), p95: durations.ms(0.95), p99: durations.ms(0.99), max: durations.ms(1.0) }
     }
 }
 

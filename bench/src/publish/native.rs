@@ -32,7 +32,7 @@ pub(super) struct NativeLink {
 
 impl NativeLink {
     /// Connects and is accepted.
-    pub(super) fn open(target: &Target, key: PublisherKey, epoch: Epoch) -> Result<NativeLink> {
+    pub(super) fn open(target: &Target, key: &PublisherKey, epoch: Epoch) -> Result<NativeLink> {
         let mut socket = TcpStream::connect_timeout(&target.cache, PATIENCE)
             .with_context(|| format!("cannot connect to the cache at {}", target.cache))?;
         socket.set_nodelay(true)?;
@@ -45,7 +45,7 @@ impl NativeLink {
         let signature = key.sign_publish(stream, epoch, &welcome.nonce);
         say(&mut socket, Publish { stream: target.stream.clone(), epoch, key: key.public(), signature })?;
         let Frame::PublishOk(ok) = hear(&mut socket)? else { bail!("the cache does not answer a Publish") };
-        Ok(NativeLink { socket, key, stream, epoch, next: ok.next })
+        Ok(NativeLink { socket, key: key.clone(), stream, epoch, next: ok.next })
     }
 
     /// Sends a chunk; returns when the socket has it.

@@ -12,6 +12,9 @@ use cache_core::outbox::Outbox;
 use cache_core::time::WallClock;
 use cache_core::units::BitRate;
 
+/// In every packet of the generated stream.
+pub(crate) const GENERATED_TAG: u64 = 0;
+
 /// Read from a file at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -33,7 +36,8 @@ enum Bytes {
 impl Source {
     /// The generator's self-checking stream at `kbps`.
     pub(crate) fn generated(kbps: u64) -> Source {
-        let config = GeneratorConfig { rate: BitRate::from_kbps(kbps), ..GeneratorConfig::default() };
+        let config =
+            GeneratorConfig { rate: BitRate::from_kbps(kbps), tag: GENERATED_TAG, ..GeneratorConfig::default() };
         Source::new(Bytes::Generated(Generator::new(config)))
     }
 
@@ -64,7 +68,7 @@ impl Source {
         match &mut self.bytes {
             Bytes::Generated(generator) => {
                 let mut some = Vec::new();
-                generator.next(&mut some);
+                generator.next_frame(&mut some);
                 self.slicer.push(now, &some, &mut self.cut).context("the generated stream cannot be sliced")?;
             }
             Bytes::File { file, path } => {

@@ -6,12 +6,13 @@
 //! schedule when it publishes itself, else the earliest that any chunk's arrival allows (so that lateness is relative
 //! to the quickest arrival).
 
-use cache_core::media::{DEFAULT_TAG, PayloadCheck};
+use cache_core::media::PayloadCheck;
 use cache_core::wire::StreamName;
 
 use super::library::Library;
 use super::sink::Sink;
 use crate::measure::{Trouble, wall_us};
+use crate::publish::GENERATED_TAG;
 
 /// Largest response head; ours is under 200 bytes.
 const HEAD_BYTES_MAX: usize = 4096;
@@ -45,16 +46,11 @@ impl HttpViewer {
     /// A viewer of `name`, with its request in `out`.
     pub(crate) fn new(name: &StreamName, out: &mut Vec<u8>) -> HttpViewer {
         out.extend_from_slice(format!("GET /live/{name}.ts HTTP/1.1\r\nHost: cache\r\n\r\n").as_bytes());
-        HttpViewer { head: Some(Vec::new()), check: PayloadCheck::new(DEFAULT_TAG), wrong: 0, lost: 0, open: None }
+        HttpViewer { head: Some(Vec::new()), check: PayloadCheck::new(GENERATED_TAG), wrong: 0, lost: 0, open: None }
     }
 
     /// Takes what the cache sent.
-    pub(crate) fn feed(
-        &mut self,
-        bytes: &[u8],
-        library: &mut Library,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), Trouble> {
+    pub(crate) fn feed(&mut self, bytes: &[u8], library: &mut Library, sink: &mut Sink<'_>) -> Result<(), Trouble> {
         let Some(head) = &mut self.head else {
             self.media(bytes, library, sink);
             return Ok(());
@@ -102,7 +98,8 @@ impl HttpViewer {
                     open.partial |= gap;
                 }
                 open => {
-                    let new = Open { number, bytes: packet.len() as u64, newest_us: now, partial: open.is_none() || gap };
+                    let new =
+                        Open { number, bytes: packet.len() as u64, newest_us: now, partial: open.is_none() || gap };
                     if let Some(done) = open.replace(new) {
                         end(done, library, sink);
                     }

@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 
-use cache_core::media::{DEFAULT_TAG, PayloadCheck};
+use cache_core::media::PayloadCheck;
 use cache_core::sign::{KeyRing, payload_hash};
 use cache_core::units::StreamId;
 use cache_core::wire::{CHUNK_HEADER_BYTES, ChunkHeader};
 
 use crate::measure::Checked;
+use crate::publish::GENERATED_TAG;
 
 /// Chunks kept: 12.8 s. A viewer farther behind than that has its chunks verified in full again.
 const KEPT: usize = 64;
@@ -116,7 +117,7 @@ impl Library {
 
 /// Whether every packet behind the tables carries the generator's stamp and checksum, in order.
 fn proves_itself(header: &ChunkHeader, payload: &[u8]) -> bool {
-    let mut check = PayloadCheck::new(DEFAULT_TAG);
+    let mut check = PayloadCheck::new(GENERATED_TAG);
     check.push(&payload[usize::from(header.tables_len).min(payload.len())..]);
     check.report().is_unharmed() && (payload.is_empty() || check.report().right > 0)
 }

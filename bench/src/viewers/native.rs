@@ -38,8 +38,7 @@ impl NativeViewer {
     /// A viewer of `name`, with its first words in `out`.
     pub(crate) fn new(name: &StreamName, wants: Wants, verify: bool, out: &mut Vec<u8>) -> NativeViewer {
         let stream = cache_core::sign::stream_id(name);
-        let hello =
-            Hello { role: Role::Viewer, peer: PeerId::NONE, stream, listen: None, ticket: Blob::default() };
+        let hello = Hello { role: Role::Viewer, peer: PeerId::NONE, stream, listen: None, ticket: Blob::default() };
         Frame::from(hello).encode(out);
         Frame::from(Open { stream: name.clone(), back: 0 }).encode(out);
         NativeViewer { stream, wants, intake: Intake::new(verify), next: ChunkSeq::FIRST }

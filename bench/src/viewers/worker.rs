@@ -51,7 +51,7 @@ impl Verify {
     fn covers(self, viewer: usize) -> bool {
         match self {
             Verify::All => true,
-            Verify::Sample(every) => viewer % every == 0,
+            Verify::Sample(every) => viewer.is_multiple_of(every),
             Verify::None => false,
         }
     }

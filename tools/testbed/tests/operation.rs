@@ -144,8 +144,8 @@ fn garbage_to_every_port_disturbs_nothing() -> Result<()> {
     let cache = cluster.cache(0).listen;
     let mut generator = Generator::new(GeneratorConfig::default());
     let mut media = Vec::new();
-    for _ in 0..100 {
-        generator.next(&mut media);
+    for _ in 0..500 {
+        generator.next_frame(&mut media);
     }
     let mut upload = TcpStream::connect(cache)?;
     write!(upload, "PUT /live/news HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", media.len())?;

@@ -11,12 +11,12 @@ use weircast_testbed::{Cluster, eventually, http};
 
 use cache_core::media::{Generator, GeneratorConfig};
 
-/// Seconds of generated transport stream.
+/// A generated transport stream of so many chunks (of five pictures).
 fn transport_stream(chunks: usize) -> Vec<u8> {
     let mut generator = Generator::new(GeneratorConfig::default());
     let mut bytes = Vec::new();
-    for _ in 0..chunks {
-        generator.next(&mut bytes);
+    for _ in 0..5 * chunks {
+        generator.next_frame(&mut bytes);
     }
     bytes
 }
@@ -40,8 +40,10 @@ impl Upload {
 
 /// The status of an upload that the cache answers before it is over.
 fn upload_status(cache: SocketAddr, target: &str, extra: &str, bytes: &[u8]) -> Result<u16> {
-    let head =
-        format!("PUT {target} HTTP/1.1\r\nHost: {cache}\r\n{extra}Content-Length: {}\r\n\r\n", bytes.len().max(1 << 20));
+    let head = format!(
+        "PUT {target} HTTP/1.1\r\nHost: {cache}\r\n{extra}Content-Length: {}\r\n\r\n",
+        bytes.len().max(1 << 20)
+    );
     Ok(http::request(cache, &head, bytes)?.status)
 }
 
@@ -110,11 +112,9 @@ fn a_secret_name_is_published_with_its_secret_only() -> Result<()> {
     let cluster = Cluster::builder().domain().publish_secret("live-*", "open sesame").start()?;
     let cache = cluster.cache(0).listen;
     let media = transport_stream(30);
-    for (target, extra) in [
-        ("/live/live-1", ""),
-        ("/live/live-1?key=wrong", ""),
-        ("/live/live-1", "Authorization: Bearer wrong\r\n"),
-    ] {
+    for (target, extra) in
+        [("/live/live-1", ""), ("/live/live-1?key=wrong", ""), ("/live/live-1", "Authorization: Bearer wrong\r\n")]
+    {
         let status = upload_status(cache, target, extra, &media)?;
         ensure!(status == 403, "{target} {extra}: {status}");
     }
