@@ -64,6 +64,41 @@ pub struct Cluster {
     dir: Arc<Workdir>,
 }
 
+/// A cache without index and route: it takes any publisher and serves whoever comes.
+#[derive(Debug)]
+pub struct StandAlone {
+    /// The cache.
+    pub cache: Server,
+    dir: Arc<Workdir>,
+}
+
+impl StandAlone {
+    /// Starts one; `more` are further lines of its configuration (`send = "copy"`).
+    pub fn start(programs: &Programs, shards: usize, memory_mib: usize, more: &str) -> Result<StandAlone> {
+        let dir = Arc::new(Workdir::new()?);
+        let builder = ClusterBuilder { shards, memory_mib, ..Cluster::builder() };
+        let text = config::cache(&builder, None) + more + "\n";
+        let cache = start(&dir, programs, "cache", "weircast-cache", &text)?;
+        Ok(StandAlone { cache, dir })
+    }
+
+    /// The ends of all logs, for a person.
+    pub fn logs(&self) -> String {
+        self.dir.logs()
+    }
+}
+
+/// Writes a server's configuration, starts it and waits until it is ready.
+fn start(dir: &Arc<Workdir>, programs: &Programs, name: &str, program: &str, text: &str) -> Result<Server> {
+    let config = dir.file(&format!("{name}.toml"));
+    std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
+    let args = ["--config".to_owned(), config.display().to_string()];
+    let mut process = Process::spawn(dir, programs, name, program, &args)?;
+    let ready = process.wait_ready(HANG)?;
+    let listen = ready["listen"].as_str().and_then(|listen| listen.parse().ok());
+    Ok(Server { process, listen: listen.with_context(|| format!("{name}'s ready line has no `listen`"))? })
+}
+
 /// The number of the domain at position `at`, as route's configuration numbers it.
 pub fn domain_id(at: usize) -> u8 {
     (at + 1) as u8
@@ -116,23 +151,14 @@ impl ClusterBuilder {
         let dir = Arc::new(Workdir::new()?);
         let ports = reserve_udp(1 + self.domains)?;
         let (route_at, index_at) = ports.split_first().context("the route server's port was reserved")?;
-        let start = |name: String, program: &str, text: String| -> Result<Server> {
-            let config = dir.file(&format!("{name}.toml"));
-            std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-            let args = ["--config".to_owned(), config.display().to_string()];
-            let mut process = Process::spawn(&dir, programs, &name, program, &args)?;
-            let ready = process.wait_ready(HANG)?;
-            let listen = ready["listen"].as_str().and_then(|listen| listen.parse().ok());
-            Ok(Server { process, listen: listen.with_context(|| format!("{name}'s ready line has no `listen`"))? })
-        };
-        let route = start("route".to_owned(), "weircast-route", config::route(*route_at, index_at))?;
+        let route = start(&dir, programs, "route", "weircast-route", &config::route(*route_at, index_at))?;
         let mut domains = Vec::new();
         for (at, listen) in index_at.iter().enumerate() {
             let id = domain_id(at);
-            let index = config::index(self, at, *listen, route.listen);
-            let index = start(format!("index-{id}"), "weircast-index", index)?;
-            let cache = config::cache(self, Some(index.listen));
-            let cache = start(format!("cache-{id}"), "weircast-cache", cache)?;
+            let text = config::index(self, at, *listen, route.listen);
+            let index = start(&dir, programs, &format!("index-{id}"), "weircast-index", &text)?;
+            let text = config::cache(self, Some(index.listen));
+            let cache = start(&dir, programs, &format!("cache-{id}"), "weircast-cache", &text)?;
             domains.push(Domain { index, cache, peers: 0.into(), publishers: 0.into() });
         }
         Ok(Cluster { domains, route, programs: programs.clone(), dir })

@@ -1,5 +1,6 @@
 //! A stream whose bytes are known, and whether what was played is what was published.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -56,7 +57,7 @@ pub fn stretch_of(published: &[u8], played: &[u8]) -> Result<Range<usize>> {
     let mut differs = None;
     for tables in (0..=TABLES_BYTES_MAX).step_by(TS_PACKET_BYTES) {
         let Some((front, rest)) = played.split_at_checked(tables) else { break };
-        if !front.chunks(TS_PACKET_BYTES).all(|packet| is_in(published, packet)) {
+        if !are_tables(front) || !front.chunks(TS_PACKET_BYTES).all(|packet| is_in(published, packet)) {
             break;
         }
         let Some(probe) = rest.get(..PROBE_BYTES) else { break };
@@ -79,6 +80,16 @@ pub fn stretch_of(published: &[u8], played: &[u8]) -> Result<Range<usize>> {
     }
 }
 
+/// Whether packets are a PAT's and one PMT's: the first is the PAT's, and all others have its PID or one more.
+fn are_tables(packets: &[u8]) -> bool {
+    let pids: BTreeSet<u16> = packets.chunks(TS_PACKET_BYTES).map(pid).collect();
+    packets.is_empty() || (pid(packets) == 0 && pids.len() <= 2)
+}
+
+fn pid(packet: &[u8]) -> u16 {
+    u16::from_be_bytes([packet[1] & 0x1F, packet[2]])
+}
+
 /// Whether `packet` is one of the stream's packets.
 fn is_in(stream: &[u8], packet: &[u8]) -> bool {
     stream.chunks(TS_PACKET_BYTES).any(|other| other == packet)
@@ -93,9 +104,18 @@ fn find(stream: &[u8], probe: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Packets told apart by their letter.
+    /// Packets told apart by their letter: T is a PAT's, U a PMT's.
     fn stream(letters: &str) -> Vec<u8> {
-        letters.bytes().flat_map(|letter| [letter; TS_PACKET_BYTES]).collect()
+        let packet = |letter| {
+            let mut packet = [letter; TS_PACKET_BYTES];
+            packet[1..3].copy_from_slice(match letter {
+                b'T' => &[0x40, 0],
+                b'U' => &[0x50, 0],
+                _ => &[0x41, 0],
+            });
+            packet
+        };
+        letters.bytes().flat_map(packet).collect()
     }
 
     const PUBLISHED: &str = "TUabcdefghijklmnopqrstuvwxyz";

@@ -1,13 +1,16 @@
-//! `cargo xtask demo` shows the whole system at work; `cargo xtask test` runs every check there is.
+//! `cargo xtask demo` shows the whole system at work; `cargo xtask test` runs every check there is; `cargo xtask
+//! perf-viewers` measures.
 //!
 //! | module | its one job |
 //! |---|---|
 //! | [`demo`] | a stream through two domains, with viewers, a live view and a report |
+//! | [`perf`] | an experiment of `perf/README.md` |
 //! | [`test`] | format, clippy, builds and all tests, in order, up to the first failure |
 //! | [`cargo`] | running cargo and finding what it built |
 
 mod cargo;
 mod demo;
+mod perf;
 mod test;
 
 use std::process::ExitCode;
@@ -15,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Weircast's one-command demo and test")]
+#[command(name = "cargo xtask", about = "Weircast's one-command demo, test and measurement")]
 struct Arguments {
     #[command(subcommand)]
     command: Task,
@@ -29,12 +32,15 @@ enum Task {
     /// Installs what the tests need where it may (Debian packages, as root), then runs format, clippy, build, unit,
     /// property, architecture, end-to-end, documentation and loom tests; stops at the first failure.
     Test,
+    /// Measures one cache: N viewers of one stream on one shard, in release. See perf/README.md.
+    PerfViewers(perf::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Task::Demo(options) => demo::run(&options),
         Task::Test => test::run(),
+        Task::PerfViewers(options) => perf::viewers(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
