@@ -45,10 +45,10 @@ pub struct PeerReady {
 /// Middle and high end of a spread, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub struct Quantiles {
-    /// The median.
-    pub p50: f64,
+    /// The median; nothing when nothing was played.
+    pub p50: Option<f64>,
     /// Exceeded by one in twenty.
-    pub p95: f64,
+    pub p95: Option<f64>,
 }
 
 /// What a viewer says of itself at its end.
@@ -63,13 +63,13 @@ pub struct PeerReport {
     pub first_byte_at_us: Option<u64>,
     /// How far behind the publisher's clock it played.
     #[serde(default)]
-    pub lag_ms: Option<Quantiles>,
+    pub lag_ms: Quantiles,
     /// The same as pairs of bucket (milliseconds) and number of chunks.
     #[serde(default)]
     pub lag_histogram_ms: Vec<(u64, u64)>,
-    /// Chunks played in time, the first included.
+    /// Chunks played in time, the first not counted.
     pub chunks_played: u64,
-    /// Chunks that came due from the first on.
+    /// Chunks that came due after the first.
     pub chunks_due: u64,
     /// Chunks that came due and were not there.
     pub chunks_missed: u64,

@@ -22,8 +22,7 @@ pub(crate) struct View {
 #[derive(Default)]
 struct Totals {
     playing: usize,
-    from_peers: f64,
-    from_caches: f64,
+    from_peers: Vec<f64>,
     buffer_ms: Vec<f64>,
     lag_ms: Vec<f64>,
     partners: f64,
@@ -73,11 +72,11 @@ impl Totals {
         let mut totals = Totals::default();
         for status in viewers.iter().filter_map(PeerProcess::status) {
             let number = |key: &str| status[key].as_f64();
-            totals.playing += usize::from(status["playing"].as_bool().unwrap_or(false));
-            totals.from_peers += number("bytes_from_peers").unwrap_or(0.0);
-            totals.from_caches += number("bytes_from_caches").unwrap_or(0.0);
+            let playing = |state: &str| state.eq_ignore_ascii_case("playing");
+            totals.playing += usize::from(status["state"].as_str().is_some_and(playing));
+            totals.from_peers.extend(number("share_from_peers"));
             totals.buffer_ms.extend(number("buffer_ms"));
-            totals.lag_ms.extend(number("lag_ms"));
+            totals.lag_ms.extend(status["lag_ms"]["p50"].as_f64());
             totals.partners += number("partners").unwrap_or(0.0);
             totals.missed += number("chunks_missed").unwrap_or(0.0);
         }
@@ -85,15 +84,15 @@ impl Totals {
     }
 
     fn line(&self, elapsed: Duration, viewers: usize) -> String {
-        let share = 100.0 * self.from_peers / (self.from_peers + self.from_caches).max(1.0);
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64 / 1_000.0;
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
         format!(
-            "{:>4} s | playing {}/{viewers} | from peers {share:.0} % | buffer {:.1} s | lag {:.1} s | \
+            "{:>4} s | playing {}/{viewers} | from peers {:.0} % | buffer {:.1} s | lag {:.1} s | \
              partners {:.1} | missed {:.0}",
             elapsed.as_secs(),
             self.playing,
-            mean(&self.buffer_ms),
-            mean(&self.lag_ms),
+            100.0 * mean(&self.from_peers),
+            mean(&self.buffer_ms) / 1e3,
+            mean(&self.lag_ms) / 1e3,
             self.partners / viewers.max(1) as f64,
             self.missed
         )

@@ -98,9 +98,8 @@ impl Report {
         for (bucket_ms, count) in report.lag_histogram_ms {
             *self.lag_ms.entry(bucket_ms).or_default() += count;
         }
-        // The first chunk is what started play-out: it cannot be late.
-        self.played += report.chunks_played.saturating_sub(1);
-        self.due += report.chunks_due.saturating_sub(1);
+        self.played += report.chunks_played;
+        self.due += report.chunks_due;
         self.stalls += report.stalls;
         self.verified += report.chunks_verified;
         self.wrong += report.chunks_wrong;
