@@ -81,7 +81,7 @@ fn run(options: &options::Run, stop: &Arc<AtomicBool>) -> Result<bool> {
         let publish = move || publish::publish(&target, source, begun, || over.load(Ordering::Relaxed));
         std::thread::Builder::new().name("publisher".to_owned()).spawn(publish).context("cannot start a thread")?
     };
-    // Ends with an error when the publisher was refused: then its own error says more.
+    // Nothing comes when the publisher was refused.
     let seen = has_begun.recv().ok().map(|origin_us| {
         let generated = options.stream.input.is_none();
         let mut plan = plan(options.cache, &options.stream.stream, &options.load, trust, generated);
@@ -90,9 +90,14 @@ fn run(options: &options::Run, stop: &Arc<AtomicBool>) -> Result<bool> {
     });
     over.store(true, Ordering::Relaxed);
     let late = publisher.join().map_err(|_| anyhow::anyhow!("the publisher's thread panicked"))?;
-    let late = late.context("publishing failed")?;
-    let seen = seen.context("the publisher ended before it began")??;
-    tell(&options.load, &seen, options.stream.stream.as_str(), Some(&late))
+    // What was seen is told even when the publisher has failed; that the run has failed is told too.
+    let seen = seen.transpose()?;
+    let passed = match &seen {
+        Some(seen) => tell(&options.load, seen, options.stream.stream.as_str(), late.as_ref().ok())?,
+        None => false,
+    };
+    late.context("publishing failed")?;
+    Ok(passed)
 }
 
 fn publish_only(options: &options::Publish, stop: &Arc<AtomicBool>) -> Result<bool> {

@@ -82,6 +82,16 @@ impl StandAlone {
         Ok(StandAlone { cache, dir })
     }
 
+    /// Starts one of Weircast's programs in the same directory.
+    pub fn spawn(&self, programs: &Programs, name: &str, program: &str, args: &[String]) -> Result<Process> {
+        Process::spawn(&self.dir, programs, name, program, args)
+    }
+
+    /// The path of a file in that directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.file(name)
+    }
+
     /// The ends of all logs, for a person.
     pub fn logs(&self) -> String {
         self.dir.logs()
@@ -224,14 +234,13 @@ impl Cluster {
         Watch::new(self, format!("peer-{}-{}", domain_id(domain), count + 1), stream, bind)
     }
 
-    /// `weircast-peer publish` in the domain, from `input`, with further arguments (`--secret S`, `--loop` ...).
+    /// `weircast-peer publish` in the domain, from `input` (a file, or `test:KBPS` for the built-in stream), with further arguments (`--secret S`, `--loop` ...).
     /// Does not wait for it.
-    pub fn publish(&self, domain: usize, stream: &str, input: &Path, more: &[&str]) -> Result<Process> {
+    pub fn publish(&self, domain: usize, stream: &str, input: &str, more: &[&str]) -> Result<Process> {
         let count = next(&self.domains[domain].publishers);
-        let input = input.display().to_string();
         let bind = address(domain, &PUBLISHER_OCTETS, count).to_string();
         let route = self.route.listen.to_string();
-        let mut args = vec!["publish", stream, "--route", &route, "--bind", &bind, "--input", &input];
+        let mut args = vec!["publish", stream, "--route", &route, "--bind", &bind, "--input", input];
         args.extend_from_slice(more);
         let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
         self.spawn(&format!("publisher-{}-{}", domain_id(domain), count + 1), "weircast-peer", &args)

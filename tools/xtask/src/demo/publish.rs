@@ -22,7 +22,7 @@ pub(crate) fn start(cluster: &Cluster, stream: &str, builtin: bool) -> Result<Pu
         let process = cluster.spawn_path("publisher-1", &ffmpeg, &args)?;
         return Ok(Publisher { process, what: "ffmpeg's test picture and tone, H.264 and AAC at 2 Mbit/s, HTTP PUT" });
     }
-    let process = cluster.publish(0, stream, std::path::Path::new("generator"), &[])?;
+    let process = cluster.publish(0, stream, "test:2000", &[])?;
     Ok(Publisher { process, what: "the built-in generator's stream at 2 Mbit/s, Weircast's own protocol" })
 }
 
