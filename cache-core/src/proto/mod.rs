@@ -9,7 +9,9 @@
 //! Time and chance come in from outside; bytes never do: machines speak of chunks by name ([`crate::units::ChunkSeq`])
 //! and the driver resolves the name to a leased slot (cache server), a buffer (peer) or a length (simulator).
 
+pub mod asker;
 pub mod cache;
+pub mod gate;
 pub mod index;
 pub mod peer;
 pub mod route;

@@ -1,1 +1,5 @@
 //! The peer's machine.
+
+pub mod event;
+
+pub use event::{End, Input, LinkId, Output};
