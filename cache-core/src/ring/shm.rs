@@ -62,7 +62,8 @@ impl SlabFile {
             Err(errno) => return Err(failed("allocate", &place)(errno)),
         }
         if self.path.is_none() {
-            rustix::fs::fcntl_add_seals(&self.fd, SealFlags::SHRINK | SealFlags::GROW).map_err(failed("seal", &place))?;
+            rustix::fs::fcntl_add_seals(&self.fd, SealFlags::SHRINK | SealFlags::GROW)
+                .map_err(failed("seal", &place))?;
         }
         Ok(())
     }
