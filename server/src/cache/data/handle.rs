@@ -27,7 +27,9 @@ pub enum ShardError {
         error: SetupError,
     },
     /// No thread or doorbell.
-    #[error("shard {index} cannot be started: {error}; raise the limits on descriptors (LimitNOFILE=) and tasks (TasksMax=)")]
+    #[error(
+        "shard {index} cannot be started: {error}; raise the limits on descriptors (LimitNOFILE=) and tasks (TasksMax=)"
+    )]
     Host {
         /// The shard.
         index: u32,
