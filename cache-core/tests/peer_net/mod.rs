@@ -21,7 +21,8 @@ use cache_core::wire::route::RouteJoined;
 use cache_core::wire::{ChunkHeader, Frame, List, RefusalReason, Refused, StreamName};
 
 pub(crate) const CHUNK_BYTES: u32 = 50_000;
-const SERVER: usize = 0;
+const SERVER: NodeId = 0;
+const FIRST_VIEWER: NodeId = 10;
 /// Every tenth chunk is a join point: a key frame each 2 s.
 const JOIN_POINTS: u64 = 10;
 
@@ -123,6 +124,16 @@ fn node_of(addr: SocketAddr) -> NodeId {
     }
 }
 
+/// The area of a node's address among `regions`.
+pub(crate) fn region(addr: SocketAddr, regions: usize) -> usize {
+    node_of(addr) % regions
+}
+
+/// Whether a viewer, not a cache, has this address.
+pub(crate) fn is_viewer(addr: SocketAddr) -> bool {
+    node_of(addr) >= FIRST_VIEWER
+}
+
 /// A chunk's right content.
 pub(crate) fn content(seq: ChunkSeq, epoch: Epoch) -> u64 {
     mix(seq.get() ^ epoch.0 << 48)
@@ -157,7 +168,7 @@ impl Net {
             viewers: BTreeMap::new(),
             caches: (1..=caches).map(|n| (n, Cache { alive: true, ..Cache::default() })).collect(),
             conns: Vec::new(),
-            next_node: 10,
+            next_node: FIRST_VIEWER,
             published: BTreeMap::new(),
             epoch: Epoch(1),
             next_seq: ChunkSeq::new(first),
