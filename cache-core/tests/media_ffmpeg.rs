@@ -12,6 +12,7 @@ use cache_core::units::BitRate;
 use media_kit::*;
 
 /// Runs `program` with `input` on its standard input; `None`, with a word, when it is not installed.
+#[allow(clippy::disallowed_methods, reason = "a thread feeds the program while its output is read")]
 fn run(program: &str, args: &[&str], input: &[u8]) -> Option<Output> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

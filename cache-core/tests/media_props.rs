@@ -238,7 +238,7 @@ fn memory_is_bounded_whatever_comes() {
         ("tables only", bytes(&tables())),
         ("a section that never ends", endless_section),
         ("a clock that stands still", bytes(&[ts(VIDEO).pcr_ms(1).payload(&[1])])),
-        ("noise", (0..10_007u32).map(|i| (i * i >> 7) as u8).collect()),
+        ("noise", (0..10_007u32).map(|i| ((i * i) >> 7) as u8).collect()),
         ("sync bytes", vec![0x47; 1_000]),
     ];
     for (what, input) in inputs {

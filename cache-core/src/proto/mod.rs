@@ -11,6 +11,7 @@
 
 pub mod asker;
 pub mod cache;
+pub mod gate;
 pub mod index;
 pub mod peer;
 pub mod route;

@@ -1,1 +1,146 @@
-//! The chunk ring.
+//! The chunk ring: where bytes stay.
+//!
+//! One writer puts each chunk of each stream into shared mapped memory once, with its prefix in front, exactly as it
+//! goes on the wire. Every shard's reader, and any observer process that opens the file, finds it there; the kernel
+//! sends from there. Nothing is copied in user space, whatever the number of viewers.
+//!
+//! ```text
+//!                reserve, fill, publish                           lookup, lease, send, release
+//!   Writer ------------------------------+          +-----------------------------------------  Reader 0..N-1
+//!   (control)                            v          |                                           (one per shard)
+//!   +---------+-------------+---------------+-------+-----------------------------------+
+//!   | header  | segments'   | streams'      | descriptors, for each     | segments: 2 MiB |      RingObserver
+//!   | counters| generations | ids and heads | stream the newest chunks' | of chunks       | ---- (a process that
+//!   +---------+-------------+---------------+---------------------------+-----------------+       only reads)
+//! ```
+//!
+//! # Concepts
+//! - A **chunk** is 200 ms of a stream: 152 bytes of prefix and at most 1 MiB of payload, contiguous in the file. A
+//!   sub-range of it (the transport stream alone) is contiguous too. Chunks begin on cache lines.
+//! - A **segment** is 2 MiB of the file, one huge page. It belongs to one stream, is filled from its start and is given
+//!   up as a whole. It is free, in use, quarantined or retired (`slab_pool.rs`).
+//! - Its **generation** goes up when it is given up. A [`ChunkRef`] carries the generation under which its chunk was
+//!   written: if the two differ, the chunk is gone.
+//! - A **descriptor** says where a chunk is. The newest `retain_chunks` of each stream have one (`descriptor.rs`);
+//!   older chunks have expired. Sequence numbers may leave gaps.
+//! - A **lease** keeps a segment from being filled again while the kernel or a thread reads it (`lease.rs`).
+//! - **Quarantine**: a segment due for reuse that is leased is set aside and another one taken. The writer never waits.
+//!
+//! # Sending
+//! With SEND_ZC: lease, send, and release at the notification; [`Recycle::InPlace`] is enough. With sendfile: lease,
+//! call sendfile on [`Ring::file`], release at once; the pages that socket queues still hold are never written again
+//! under [`Recycle::Punch`]. Between two calls for one chunk no lease need be held: the next [`Reader::lease`] says
+//! whether the rest is still there, and if it is not, the connection is dropped in the middle of its chunk.
+//!
+//! # Order of memory
+//! Three protocols, one file each: publishing (`stream_entry.rs`: one release store of the head), descriptors
+//! (`descriptor.rs`: a sequence lock) and reuse (`lease.rs`: two counters and two fences). `tests/ring_loom.rs` runs
+//! all three, as they are, through every interleaving.
+//!
+//! # What it does not do
+//! It knows nothing of wire formats but the length of the prefix, verifies no signature, wakes nobody and does not
+//! decide what a viewer gets. It does not survive its process: a file left by a killed one is replaced.
+
+mod chunk;
+mod config;
+mod control;
+mod descriptor;
+mod error;
+mod layout;
+mod lease;
+#[cfg_attr(loom, path = "memory_loom.rs")]
+mod memory;
+mod observer;
+mod reader;
+#[cfg_attr(loom, allow(dead_code, reason = "memory_loom.rs has no file"))]
+mod shm;
+mod slab_pool;
+mod stats;
+mod stream_entry;
+mod sync;
+mod view;
+mod writer;
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+pub use chunk::{ChunkMeta, ChunkRef, Lookup, StreamSlot};
+pub use config::{Backing, Recycle, RingConfig};
+pub use error::RingError;
+pub use layout::{CHUNK_BYTES_MAX, PREFIX_BYTES, SEGMENT_BYTES};
+pub use observer::RingObserver;
+pub use reader::{Lease, Reader};
+pub use stats::RingStats;
+pub use view::View;
+pub use writer::{Reservation, Writer};
+
+/// A handle on the ring for whoever sets a server up or reports on it: gives out the readers, the file and the
+/// counters.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    core: Arc<Core>,
+}
+
+/// What the writer and all readers of one process share.
+#[derive(Debug)]
+struct Core {
+    /// Tells the rings of one process apart, so that a lease of one is not handed to another.
+    id: u64,
+    recycle: Recycle,
+    control: Arc<control::Control>,
+    leases: lease::Leases,
+    readers_taken: Vec<AtomicBool>,
+    slabs: memory::Slabs,
+}
+
+/// More shards than any machine has cores (our guess).
+const READERS_MAX: u32 = 1024;
+
+impl Ring {
+    /// Makes a ring: allocates and maps all of its memory, which takes about a second for 4 GiB.
+    ///
+    /// # Errors
+    /// [`RingError::Config`], [`RingError::NoRoom`], [`RingError::InUse`], [`RingError::Foreign`] or [`RingError::Io`];
+    /// nothing is left behind.
+    pub fn create(config: &RingConfig) -> Result<(Writer, Ring), RingError> {
+        static RINGS: AtomicU64 = AtomicU64::new(0);
+        if !(1..=READERS_MAX).contains(&config.readers_max) {
+            let (got, max) = (u64::from(config.readers_max), u64::from(READERS_MAX));
+            return Err(RingError::Config { key: "readers_max", got, min: 1, max });
+        }
+        let layout = layout::Layout::plan(config.budget_bytes, u64::from(config.streams_max), config.retain_chunks)?;
+        let (words, slabs) = memory::create(config, &layout)?;
+        let control = control::Control::new(words, layout);
+        control.format();
+        let core = Arc::new(Core {
+            id: RINGS.fetch_add(1, Ordering::Relaxed),
+            recycle: config.recycle,
+            control: Arc::new(control),
+            leases: lease::Leases::new(config.readers_max, layout.segments),
+            readers_taken: (0..config.readers_max).map(|_| AtomicBool::new(false)).collect(),
+            slabs,
+        });
+        Ok((Writer::new(core.clone()), Ring { core }))
+    }
+
+    /// Reader `index`, one for each shard. Each can be had once in the ring's life.
+    pub fn reader(&self, index: u32) -> Result<Reader, RingError> {
+        let max = self.core.readers_taken.len() as u32;
+        let taken = self.core.readers_taken.get(index as usize).ok_or(RingError::ReaderIndex { index, max })?;
+        if taken.swap(true, Ordering::Relaxed) {
+            return Err(RingError::ReaderTaken { index });
+        }
+        Ok(Reader::new(self.core.clone(), index))
+    }
+
+    /// The file that [`ChunkRef::file_offset`] counts in.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.core.slabs.file()
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> RingStats {
+        self.core.control.stats()
+    }
+}

@@ -89,9 +89,11 @@ wire_struct! {
         pub stream: StreamName,
         /// The publisher's term.
         pub epoch: Epoch,
+        /// Whether the publisher is in another domain than the one that asks.
+        pub origin: bool,
         /// The publishers' keys.
         pub keys: List<StreamKey, KEYS_PER_STREAM_MAX>,
-        /// Caches of other domains, the publisher's domain first.
+        /// Caches of other domains, the publisher's domain first; none when only the asking domain holds it.
         pub caches: List<SocketAddr, CACHES_PER_ANSWER_MAX>,
     }
 }

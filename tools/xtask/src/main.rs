@@ -1,2 +1,52 @@
-//! Weircast.
-fn main() {}
+//! `cargo xtask demo` shows the whole system at work; `cargo xtask test` runs every check there is; `cargo xtask
+//! perf-viewers` measures.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | [`demo`] | a stream through two domains, with viewers, a live view and a report |
+//! | [`perf`] | an experiment of `perf/README.md` |
+//! | [`test`] | format, clippy, builds and all tests, in order, up to the first failure |
+//! | [`cargo`] | running cargo and finding what it built |
+
+mod cargo;
+mod demo;
+mod perf;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Weircast's one-command demo, test and measurement")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Starts a route server and two domains on loopback, publishes a stream into the first and lets viewers join in
+    /// both; shows how they fare and ends on Ctrl-C or after --seconds with a report.
+    Demo(demo::Options),
+    /// Installs what the tests need where it may (Debian packages, as root), then runs format, clippy, build, unit,
+    /// property, architecture, end-to-end, documentation and loom tests; stops at the first failure.
+    Test,
+    /// Measures one cache: N viewers of one stream on one shard, in release. See perf/README.md.
+    PerfViewers(perf::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Task::Demo(options) => demo::run(&options),
+        Task::Test => test::run(),
+        Task::PerfViewers(options) => perf::viewers(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

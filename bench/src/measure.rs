@@ -1,0 +1,201 @@
+//! What is measured, and how it adds up.
+//!
+//! ```text
+//!   first join            all joined: start        end       end + grace
+//!  -----|---------------------|---------------------|------------|---->  wall clock
+//!        joins, by schedule   |<-- measured span -->|  stragglers
+//! ```
+//! A chunk is *due* when its publisher's clock lies in the measured span; due chunks are the same for every viewer, and
+//! a viewer is *served* when it has each of them by the end of the grace and nothing wrong. Lateness is the arrival of
+//! a chunk's last byte minus the publisher's clock in its header: the schedule's moment, not the moment at which
+//! somebody got round to it, so that a stall is seen in every chunk that it held up. One host, one clock.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hdrhistogram::Histogram;
+
+/// Largest recorded duration; above it only "a minute" is known.
+const DURATION_US_MAX: u64 = 60_000_000;
+
+/// Microseconds since the Unix epoch, as chunk headers carry them.
+pub(crate) fn wall_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
+
+/// Durations in microseconds, to 3 digits.
+#[derive(Clone, Debug)]
+pub(crate) struct Durations(Histogram<u64>);
+
+impl Durations {
+    pub(crate) fn new() -> Durations {
+        Durations(Histogram::new_with_bounds(1, DURATION_US_MAX, 3).expect("1 to a minute at 3 digits is a range"))
+    }
+
+    pub(crate) fn record(&mut self, us: u64) {
+        self.0.saturating_record(us.max(1));
+    }
+
+    pub(crate) fn add(&mut self, other: &Durations) {
+        self.0.add(&other.0).expect("all have the same range");
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The value at quantile `q` in milliseconds; 0 when nothing was recorded.
+    pub(crate) fn ms(&self, q: f64) -> f64 {
+        if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(q) as f64 / 1_000.0 }
+    }
+}
+
+/// A set of chunk numbers near each other: one bit each from the first one on. Bounded by the run's length.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SeqSet {
+    base: u64,
+    bits: Vec<u64>,
+}
+
+/// Most numbers a set spans: a day of chunks. What is farther away is not remembered (and then counts as missed).
+const SPAN_MAX: u64 = 24 * 3_600 * 5;
+
+impl SeqSet {
+    /// Adds `seq`; false when it was there, or is before the first one, or too far behind it.
+    pub(crate) fn insert(&mut self, seq: u64) -> bool {
+        if self.bits.is_empty() {
+            self.base = seq;
+        }
+        let Some(at) = seq.checked_sub(self.base).filter(|at| *at < SPAN_MAX) else { return false };
+        let (word, bit) = ((at / 64) as usize, at % 64);
+        if word >= self.bits.len() {
+            self.bits.resize(word + 1, 0);
+        }
+        let new = self.bits[word] & (1 << bit) == 0;
+        self.bits[word] |= 1 << bit;
+        new
+    }
+
+    pub(crate) fn contains(&self, seq: u64) -> bool {
+        let Some(at) = seq.checked_sub(self.base) else { return false };
+        self.bits.get((at / 64) as usize).is_some_and(|word| word & (1 << (at % 64)) != 0)
+    }
+}
+
+/// Why a viewer was not served.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trouble {
+    /// It could not connect.
+    Connect(String),
+    /// A typed no.
+    Refused(String),
+    /// Something that is not the protocol.
+    Protocol(String),
+    /// The other side ended the connection.
+    Closed,
+    /// The stream ended before the measured span did.
+    Ended,
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Trouble::Connect(why) => write!(f, "could not connect: {why}"),
+            Trouble::Refused(why) => write!(f, "refused: {why}"),
+            Trouble::Protocol(why) => write!(f, "broken protocol: {why}"),
+            Trouble::Closed => f.write_str("the cache closed the connection"),
+            Trouble::Ended => f.write_str("the stream ended"),
+        }
+    }
+}
+
+/// One viewer's account.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Account {
+    /// When it was scheduled to join (wall clock).
+    pub(crate) intended_us: u64,
+    /// When its first chunk was complete.
+    pub(crate) joined_us: Option<u64>,
+    /// Chunks that arrived and were not found wrong.
+    pub(crate) got: SeqSet,
+    pub(crate) chunks: u64,
+    pub(crate) bytes: u64,
+    /// Chunks with a wrong byte, number or signature.
+    pub(crate) wrong: u64,
+    /// Chunks that the cache said it leaves out.
+    pub(crate) skipped: u64,
+    pub(crate) trouble: Option<Trouble>,
+}
+
+/// How chunks were verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Checked {
+    /// Signature, hash and payload, in full.
+    pub(crate) by_signature: u64,
+    /// Hash and payload in full, the publisher's key not being known.
+    pub(crate) by_hash: u64,
+    /// The payload's own checksums (HTTP carries no chunk header).
+    pub(crate) by_payload: u64,
+    /// Every byte equal to a chunk that was verified in full.
+    pub(crate) by_comparison: u64,
+    /// Received and not looked at (`--verify`).
+    pub(crate) not: u64,
+}
+
+impl Checked {
+    pub(crate) fn add(&mut self, other: &Checked) {
+        self.by_signature += other.by_signature;
+        self.by_hash += other.by_hash;
+        self.by_payload += other.by_payload;
+        self.by_comparison += other.by_comparison;
+        self.not += other.not;
+    }
+}
+
+/// The measured span, in microseconds of the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Measured {
+    pub(crate) start_us: u64,
+    pub(crate) end_us: u64,
+}
+
+impl Measured {
+    pub(crate) fn holds(&self, published_us: u64) -> bool {
+        (self.start_us..self.end_us).contains(&published_us)
+    }
+}
+
+/// The numbers of the chunks that were due: from the first to the last that any viewer saw published in the span. A
+/// number between them that nobody saw is due as well.
+pub(crate) fn due(published: &BTreeMap<u64, u64>, span: Measured) -> std::ops::Range<u64> {
+    let mut inside = published.iter().filter(|(_, at)| span.holds(**at)).map(|(seq, _)| *seq);
+    match inside.next() {
+        Some(first) => first..inside.next_back().unwrap_or(first) + 1,
+        None => 0..0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_knows_what_was_put_in() {
+        let mut set = SeqSet::default();
+        assert!(set.insert(1_000) && set.insert(1_070) && !set.insert(1_070));
+        assert!(!set.insert(999), "before the first");
+        assert!(!set.insert(u64::MAX), "no memory for a number that somebody made up");
+        let inside: Vec<u64> = (990..1_200).filter(|seq| set.contains(*seq)).collect();
+        assert_eq!(inside, [1_000, 1_070]);
+    }
+
+    #[test]
+    fn a_number_that_nobody_saw_is_due() {
+        let published = BTreeMap::from([(7, 100), (8, 300), (10, 700), (11, 900)]);
+        let span = |start_us, end_us| Measured { start_us, end_us };
+        assert_eq!(due(&published, span(200, 800)), 8..11);
+        assert_eq!(due(&published, span(900, 901)), 11..12);
+        assert_eq!(due(&published, span(901, 2_000)), 0..0);
+    }
+}

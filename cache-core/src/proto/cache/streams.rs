@@ -1,0 +1,572 @@
+//! What the cache is to each stream, and for how long.
+//!
+//! ```text
+//!   open_publisher --> (no chunk) --first chunk--> Origin --1 s silent, or its link closed--> Stalled
+//!   open_pull -------> Fetching ----first chunk--> Relay  --1 s silent----------------------> Stalled
+//!   Stalled --chunk--> Origin or Relay        Stalled --forget_after--> Ended
+//!   any --end chunk--> Ended --ended_keep--> forgotten: its memory goes back
+//!   Relay, Fetching --no viewer for pull_grace--> forgotten
+//! ```
+//! A stream has one source at a time, named by its [`Tenure`]: who comes later with the same or a newer epoch replaces
+//! the one before, whose chunks are refused from then on.
+
+use std::collections::BTreeMap;
+
+use super::config::CacheKnobs;
+use super::ingest::{Ingest, Verdict};
+use crate::outbox::Outbox;
+use crate::time::Time;
+use crate::units::{ChunkSeq, Epoch, StreamId};
+use crate::wire::index::{HeldStream, HoldState};
+use crate::wire::{ChunkHeader, RefusalReason, StreamName};
+
+/// One source's turn at one stream; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tenure(u64);
+
+/// What the driver does about a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamOutput {
+    /// Its first chunk is there: those who wait can begin.
+    Ready(StreamId),
+    /// The index should hear of it at once.
+    Changed(StreamId),
+    /// This source has been replaced, or is wanted no longer: close its link.
+    Dismiss {
+        /// The stream.
+        stream: StreamId,
+        /// Whose turn is over.
+        tenure: Tenure,
+    },
+    /// No chunk will follow `last`.
+    Ended {
+        /// The stream.
+        stream: StreamId,
+        /// Its last chunk.
+        last: ChunkSeq,
+    },
+    /// Give its memory back.
+    Forgotten {
+        /// Its name.
+        name: StreamName,
+        /// The last that the index hears of it.
+        held: HeldStream,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    None,
+    Publisher(Tenure),
+    Pull(Tenure),
+}
+
+impl Source {
+    const fn tenure(self) -> Option<Tenure> {
+        match self {
+            Source::None => None,
+            Source::Publisher(tenure) | Source::Pull(tenure) => Some(tenure),
+        }
+    }
+}
+
+/// A stream of the table.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    name: StreamName,
+    ingest: Ingest,
+    source: Source,
+    pulled: bool,
+    state: HoldState,
+    /// Since when it is in `state`.
+    since: Time,
+    last_chunk: Time,
+    missing: u64,
+    viewers: BTreeMap<u16, u32>,
+    idle_since: Time,
+}
+
+impl Stream {
+    /// Its name.
+    pub fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// What the cache is to it.
+    pub fn state(&self) -> HoldState {
+        self.state
+    }
+
+    /// Its numbering.
+    pub fn ingest(&self) -> &Ingest {
+        &self.ingest
+    }
+
+    /// Viewers on all shards.
+    pub fn viewers(&self) -> u32 {
+        self.viewers.values().sum()
+    }
+
+    /// Chunks that were skipped by its sources.
+    pub fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    /// Whether a publisher has it now.
+    pub fn has_publisher(&self) -> bool {
+        matches!(self.source, Source::Publisher(_))
+    }
+
+    fn held(&self, id: StreamId) -> HeldStream {
+        HeldStream {
+            stream: id,
+            state: self.state,
+            epoch: self.ingest.epoch(),
+            head: self.ingest.head().unwrap_or_default(),
+            viewers: self.viewers(),
+        }
+    }
+
+    fn set_state(&mut self, now: Time, id: StreamId, state: HoldState, out: &mut Outbox<StreamOutput>) {
+        if self.state != state {
+            self.state = state;
+            self.since = now;
+            out.push(StreamOutput::Changed(id));
+        }
+    }
+}
+
+/// The table: at most `max` streams.
+#[derive(Debug)]
+pub struct Streams {
+    knobs: CacheKnobs,
+    max: usize,
+    last_tenure: u64,
+    streams: BTreeMap<StreamId, Stream>,
+}
+
+impl Streams {
+    /// Empty. A stream above `max` is refused as [`RefusalReason::Full`].
+    pub fn new(knobs: CacheKnobs, max: usize) -> Streams {
+        Streams { knobs, max, last_tenure: 0, streams: BTreeMap::new() }
+    }
+
+    /// A stream.
+    pub fn get(&self, id: StreamId) -> Option<&Stream> {
+        self.streams.get(&id)
+    }
+
+    /// All streams by id.
+    pub fn iter(&self) -> impl Iterator<Item = (StreamId, &Stream)> {
+        self.streams.iter().map(|(id, stream)| (*id, stream))
+    }
+
+    /// Whether the stream has a chunk to serve.
+    pub fn is_ready(&self, id: StreamId) -> bool {
+        self.streams.get(&id).is_some_and(|s| s.ingest.head().is_some())
+    }
+
+    /// A publisher begins a turn. `next` is where the index thinks that numbering goes on. Answers with the number its
+    /// first chunk must have. Refused, and nothing changed: `Fenced` by a newer epoch, `Full`.
+    pub fn open_publisher(
+        &mut self,
+        now: Time,
+        id: StreamId,
+        name: &StreamName,
+        epoch: Epoch,
+        next: ChunkSeq,
+        out: &mut Outbox<StreamOutput>,
+    ) -> Result<(Tenure, ChunkSeq), RefusalReason> {
+        if self.streams.get(&id).is_some_and(|s| epoch < s.ingest.epoch()) {
+            return Err(RefusalReason::Fenced);
+        }
+        let tenure = self.open(now, id, name, Source::Publisher, out)?;
+        let stream = self.streams.get_mut(&id).ok_or(RefusalReason::Full)?;
+        stream.pulled = false;
+        stream.ingest.admit(epoch);
+        stream.ingest.expect_from(next);
+        Ok((tenure, stream.ingest.next()))
+    }
+
+    /// A pull begins a turn. `Ok(None)`: the stream has a source. Refused: `Full`.
+    pub fn open_pull(
+        &mut self,
+        now: Time,
+        id: StreamId,
+        name: &StreamName,
+        out: &mut Outbox<StreamOutput>,
+    ) -> Result<Option<Tenure>, RefusalReason> {
+        if self.streams.get(&id).is_some_and(|s| s.source != Source::None) {
+            return Ok(None);
+        }
+        let tenure = self.open(now, id, name, Source::Pull, out)?;
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.pulled = true;
+            stream.idle_since = now;
+        }
+        Ok(Some(tenure))
+    }
+
+    fn open(
+        &mut self,
+        now: Time,
+        id: StreamId,
+        name: &StreamName,
+        source: fn(Tenure) -> Source,
+        out: &mut Outbox<StreamOutput>,
+    ) -> Result<Tenure, RefusalReason> {
+        if !self.streams.contains_key(&id) && self.streams.len() >= self.max {
+            return Err(RefusalReason::Full);
+        }
+        self.last_tenure += 1;
+        let tenure = Tenure(self.last_tenure);
+        let stream = self.streams.entry(id).or_insert_with(|| Stream {
+            name: name.clone(),
+            ingest: Ingest::default(),
+            source: Source::None,
+            pulled: false,
+            state: HoldState::Fetching,
+            since: now,
+            last_chunk: now,
+            missing: 0,
+            viewers: BTreeMap::new(),
+            idle_since: now,
+        });
+        if let Some(former) = stream.source.tenure() {
+            out.push(StreamOutput::Dismiss { stream: id, tenure: former });
+        }
+        stream.source = source(tenure);
+        if stream.state == HoldState::Ended {
+            stream.set_state(now, id, HoldState::Stalled, out);
+        }
+        Ok(tenure)
+    }
+
+    /// Judges a chunk of the source whose turn is `tenure`; out of turn it is fenced.
+    pub fn judge(&self, id: StreamId, tenure: Tenure, epoch: Epoch, seq: ChunkSeq) -> Verdict {
+        match self.streams.get(&id) {
+            Some(stream) if stream.source.tenure() == Some(tenure) => stream.ingest.judge(epoch, seq),
+            _ => Verdict::Fenced,
+        }
+    }
+
+    /// Notes that a chunk judged [`Verdict::Append`] was stored.
+    pub fn stored(&mut self, now: Time, id: StreamId, header: &ChunkHeader, out: &mut Outbox<StreamOutput>) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if let Verdict::Append { gap } = stream.ingest.judge(header.epoch, header.seq) {
+            stream.missing += gap;
+        }
+        let first = stream.ingest.head().is_none();
+        stream.ingest.stored(header);
+        stream.last_chunk = now;
+        if first {
+            out.push(StreamOutput::Ready(id));
+        }
+        if header.end {
+            Self::end(now, id, stream, out);
+        } else {
+            let state = if stream.pulled { HoldState::Relay } else { HoldState::Origin };
+            stream.set_state(now, id, state, out);
+        }
+    }
+
+    /// The source's link is closed. A stream without a chunk is forgotten.
+    pub fn source_gone(&mut self, now: Time, id: StreamId, tenure: Tenure, out: &mut Outbox<StreamOutput>) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.source.tenure() != Some(tenure) {
+            return;
+        }
+        stream.source = Source::None;
+        if stream.ingest.head().is_none() {
+            self.forget(id, out);
+        } else if stream.state != HoldState::Ended {
+            stream.set_state(now, id, HoldState::Stalled, out);
+        }
+    }
+
+    /// The source says that the stream is over (a parent's `Ended`).
+    pub fn source_ended(&mut self, now: Time, id: StreamId, tenure: Tenure, out: &mut Outbox<StreamOutput>) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.source.tenure() != Some(tenure) {
+            return;
+        }
+        if stream.ingest.head().is_none() {
+            self.forget(id, out);
+        } else {
+            Self::end(now, id, stream, out);
+        }
+    }
+
+    /// A shard's count of viewers of a stream.
+    pub fn viewers(&mut self, now: Time, shard: u16, id: StreamId, count: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if count == 0 {
+            stream.viewers.remove(&shard);
+        } else {
+            stream.viewers.insert(shard, count);
+        }
+        if stream.viewers.is_empty() {
+            stream.idle_since = now;
+        }
+    }
+
+    /// What time alone changes.
+    pub fn tick(&mut self, now: Time, out: &mut Outbox<StreamOutput>) {
+        let knobs = self.knobs;
+        let mut forgotten = Vec::new();
+        for (id, stream) in &mut self.streams {
+            let idle = stream.viewers.is_empty() && stream.idle_since.after(knobs.pull_grace) <= now;
+            match stream.state {
+                _ if stream.pulled && idle => forgotten.push(*id),
+                HoldState::Origin | HoldState::Relay if stream.last_chunk.after(knobs.stalled_after) <= now => {
+                    stream.set_state(now, *id, HoldState::Stalled, out);
+                }
+                HoldState::Stalled if stream.since.after(knobs.forget_after) <= now => Self::end(now, *id, stream, out),
+                HoldState::Ended if stream.since.after(knobs.ended_keep) <= now => forgotten.push(*id),
+                _ => {}
+            }
+        }
+        for id in forgotten {
+            self.forget(id, out);
+        }
+    }
+
+    /// When [`Streams::tick`] is due.
+    pub fn next_timeout(&self) -> Time {
+        let knobs = &self.knobs;
+        let due = |stream: &Stream| {
+            let by_state = match stream.state {
+                HoldState::Origin | HoldState::Relay => stream.last_chunk.after(knobs.stalled_after),
+                HoldState::Stalled => stream.since.after(knobs.forget_after),
+                HoldState::Ended => stream.since.after(knobs.ended_keep),
+                HoldState::Fetching => Time::NEVER,
+            };
+            let idle = stream.pulled && stream.viewers.is_empty();
+            if idle { by_state.min(stream.idle_since.after(knobs.pull_grace)) } else { by_state }
+        };
+        self.streams.values().map(due).min().unwrap_or(Time::NEVER)
+    }
+
+    /// A stream as the index is told of it; `None` before it has anything to tell (a publisher without a chunk).
+    pub fn held(&self, id: StreamId) -> Option<HeldStream> {
+        let stream = self.streams.get(&id)?;
+        (stream.ingest.head().is_some() || stream.pulled).then(|| stream.held(id))
+    }
+
+    fn end(now: Time, id: StreamId, stream: &mut Stream, out: &mut Outbox<StreamOutput>) {
+        if let Some(tenure) = stream.source.tenure() {
+            out.push(StreamOutput::Dismiss { stream: id, tenure });
+        }
+        stream.source = Source::None;
+        if let (Some(last), true) = (stream.ingest.head(), stream.state != HoldState::Ended) {
+            out.push(StreamOutput::Ended { stream: id, last });
+        }
+        stream.set_state(now, id, HoldState::Ended, out);
+    }
+
+    fn forget(&mut self, id: StreamId, out: &mut Outbox<StreamOutput>) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        if let Some(tenure) = stream.source.tenure() {
+            out.push(StreamOutput::Dismiss { stream: id, tenure });
+        }
+        if let (Some(last), true) = (stream.ingest.head(), stream.state != HoldState::Ended) {
+            out.push(StreamOutput::Ended { stream: id, last });
+        }
+        let held = HeldStream { state: HoldState::Ended, viewers: 0, ..stream.held(id) };
+        out.push(StreamOutput::Forgotten { name: stream.name, held });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::WallClock;
+
+    const ID: StreamId = StreamId(7);
+
+    struct Rig {
+        table: Streams,
+        now: Time,
+        out: Outbox<StreamOutput>,
+    }
+
+    impl Rig {
+        fn new() -> Rig {
+            Rig { table: Streams::new(CacheKnobs::default(), 2), now: Time::ZERO, out: Outbox::new() }
+        }
+
+        fn publish(&mut self, epoch: u64) -> Result<(Tenure, ChunkSeq), RefusalReason> {
+            let name = StreamName::new("news").expect("a name");
+            self.table.open_publisher(self.now, ID, &name, Epoch(epoch), ChunkSeq::FIRST, &mut self.out)
+        }
+
+        fn pull(&mut self) -> Option<Tenure> {
+            let name = StreamName::new("news").expect("a name");
+            self.table.open_pull(self.now, ID, &name, &mut self.out).expect("room")
+        }
+
+        fn chunk(&mut self, tenure: Tenure, epoch: u64, seq: u64, end: bool) -> Verdict {
+            let seq = ChunkSeq::new(seq);
+            let verdict = self.table.judge(ID, tenure, Epoch(epoch), seq);
+            if let Verdict::Append { .. } = verdict {
+                let header = ChunkHeader {
+                    stream: ID,
+                    epoch: Epoch(epoch),
+                    seq,
+                    published: WallClock::default(),
+                    payload_len: 0,
+                    tables_len: 0,
+                    duration_ms: 200,
+                    key_frame: None,
+                    discontinuity: false,
+                    end,
+                    hash: [0; 32],
+                    signature: [0; 64],
+                };
+                self.table.stored(self.now, ID, &header, &mut self.out);
+            }
+            verdict
+        }
+
+        /// Runs to the table's next timeout; the decisions of that moment.
+        fn wait(&mut self) -> Vec<StreamOutput> {
+            self.out.drain();
+            self.now = self.table.next_timeout();
+            assert_ne!(self.now, Time::NEVER);
+            self.table.tick(self.now, &mut self.out);
+            self.taken()
+        }
+
+        fn taken(&mut self) -> Vec<StreamOutput> {
+            self.out.drain().collect()
+        }
+
+        fn state(&self) -> Option<HoldState> {
+            self.table.get(ID).map(Stream::state)
+        }
+    }
+
+    use StreamOutput::{Changed, Dismiss, Ended, Forgotten, Ready};
+
+    fn is_forgotten(out: &[StreamOutput]) -> bool {
+        out.iter().any(|o| matches!(o, Forgotten { held, .. } if held.state == HoldState::Ended))
+    }
+
+    #[test]
+    fn a_published_stream_lives_stalls_comes_back_and_ends() {
+        let mut rig = Rig::new();
+        let (first, next) = rig.publish(1).expect("open");
+        assert_eq!(next, ChunkSeq::FIRST);
+        assert_eq!(rig.table.held(ID), None, "nothing to tell before the first chunk");
+        rig.chunk(first, 1, 0, false);
+        assert_eq!(rig.taken(), [Ready(ID), Changed(ID)]);
+        assert_eq!(rig.state(), Some(HoldState::Origin));
+        assert_eq!(rig.wait(), [Changed(ID)]);
+        assert_eq!((rig.state(), rig.now), (Some(HoldState::Stalled), Time::from_millis(1_000)));
+        rig.chunk(first, 1, 1, false);
+        assert_eq!((rig.state(), rig.taken()), (Some(HoldState::Origin), vec![Changed(ID)]));
+        rig.chunk(first, 1, 2, true);
+        let last = ChunkSeq::new(2);
+        assert_eq!(
+            rig.taken(),
+            [Dismiss { stream: ID, tenure: first }, Ended { stream: ID, last }, Changed(ID)]
+        );
+        assert!(is_forgotten(&rig.wait()));
+        assert_eq!(rig.state(), None);
+    }
+
+    #[test]
+    fn a_publisher_that_comes_back_goes_on_at_the_next_number() {
+        let mut rig = Rig::new();
+        let (first, _) = rig.publish(1).expect("open");
+        rig.chunk(first, 1, 0, false);
+        rig.chunk(first, 1, 1, false);
+        rig.table.source_gone(rig.now, ID, first, &mut rig.out);
+        assert_eq!(rig.state(), Some(HoldState::Stalled));
+        let (second, next) = rig.publish(2).expect("open");
+        assert_eq!(next, ChunkSeq::new(2));
+        assert_eq!(rig.chunk(second, 2, 2, false), Verdict::Append { gap: 0 });
+        assert_eq!(rig.state(), Some(HoldState::Origin));
+    }
+
+    #[test]
+    fn a_newer_connection_of_the_same_epoch_replaces_and_an_older_epoch_is_fenced() {
+        let mut rig = Rig::new();
+        let (first, _) = rig.publish(2).expect("open");
+        rig.chunk(first, 2, 0, false);
+        rig.taken();
+        let (second, next) = rig.publish(2).expect("open");
+        assert_eq!(rig.taken(), [Dismiss { stream: ID, tenure: first }]);
+        assert_eq!(rig.chunk(first, 2, 1, false), Verdict::Fenced);
+        assert_eq!((next, rig.chunk(second, 2, 1, false)), (ChunkSeq::new(1), Verdict::Append { gap: 0 }));
+        assert_eq!(rig.publish(1), Err(RefusalReason::Fenced));
+        rig.table.source_gone(rig.now, ID, first, &mut rig.out);
+        assert_eq!(rig.state(), Some(HoldState::Origin), "the replaced one's end is nobody's loss");
+    }
+
+    #[test]
+    fn a_silent_stream_is_ended_then_forgotten() {
+        let mut rig = Rig::new();
+        let (first, _) = rig.publish(1).expect("open");
+        rig.chunk(first, 1, 0, false);
+        rig.wait();
+        let last = ChunkSeq::FIRST;
+        assert_eq!(rig.wait(), [Dismiss { stream: ID, tenure: first }, Ended { stream: ID, last }, Changed(ID)]);
+        assert_eq!(rig.now, Time::from_millis(61_000));
+        assert!(is_forgotten(&rig.wait()));
+        assert_eq!(rig.table.next_timeout(), Time::NEVER);
+    }
+
+    #[test]
+    fn one_pull_per_stream_and_it_ends_when_nobody_watches() {
+        let mut rig = Rig::new();
+        let pull = rig.pull().expect("a first pull");
+        assert_eq!(rig.pull(), None);
+        assert_eq!(rig.table.held(ID).map(|h| h.state), Some(HoldState::Fetching));
+        rig.table.viewers(rig.now, 0, ID, 3);
+        for seq in 100..200 {
+            assert_ne!(rig.chunk(pull, 1, seq, false), Verdict::Fenced);
+            rig.now = rig.now.after(crate::units::CHUNK_SPAN);
+            rig.table.tick(rig.now, &mut rig.out);
+        }
+        assert_eq!(rig.state(), Some(HoldState::Relay));
+        rig.table.viewers(rig.now, 0, ID, 0);
+        let left = rig.now;
+        rig.wait();
+        let gone = rig.wait();
+        assert_eq!(rig.now, left.after(CacheKnobs::default().pull_grace));
+        assert!(gone.contains(&Dismiss { stream: ID, tenure: pull }) && is_forgotten(&gone));
+    }
+
+    #[test]
+    fn a_pull_that_brought_nothing_leaves_nothing() {
+        let mut rig = Rig::new();
+        let pull = rig.pull().expect("a first pull");
+        rig.table.source_gone(rig.now, ID, pull, &mut rig.out);
+        assert!(is_forgotten(&rig.taken()));
+        assert_eq!(rig.state(), None);
+    }
+
+    #[test]
+    fn a_publisher_takes_a_pulled_stream_over() {
+        let mut rig = Rig::new();
+        let pull = rig.pull().expect("a first pull");
+        rig.chunk(pull, 1, 50, false);
+        rig.taken();
+        let (tenure, next) = rig.publish(2).expect("open");
+        assert_eq!(next, ChunkSeq::new(51));
+        assert_eq!(rig.taken(), [Dismiss { stream: ID, tenure: pull }]);
+        rig.chunk(tenure, 2, 51, false);
+        assert_eq!(rig.state(), Some(HoldState::Origin));
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut rig = Rig::new();
+        for n in 0..3u64 {
+            let name = StreamName::new("x").expect("a name");
+            let opened = rig.table.open_pull(rig.now, StreamId(n), &name, &mut rig.out);
+            assert_eq!(opened.is_ok(), n < 2);
+        }
+    }
+}

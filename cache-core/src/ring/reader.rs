@@ -1,0 +1,99 @@
+//! The reading end of the ring, one for each shard.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::Core;
+use super::chunk::ChunkRef;
+use super::layout::SEGMENT_BYTES;
+use super::lease::Row;
+use super::view::View;
+
+/// One shard's reader: all questions of [`View`], and leases. `Send`, not `Sync`: it writes its row of lease counters
+/// without a locked instruction, because nobody else does.
+///
+/// ```compile_fail,E0277
+/// fn shared_by_threads<T: Sync>() {}
+/// shared_by_threads::<cache_core::ring::Reader>();
+/// ```
+#[derive(Debug)]
+pub struct Reader {
+    core: Arc<Core>,
+    view: View,
+    index: u32,
+    one_thread: PhantomData<Cell<()>>,
+}
+
+/// A promise of the ring that a chunk's segment keeps its bytes and pages until the lease is handed back with
+/// [`Reader::release`]. One that is dropped instead holds its segment for as long as the ring lives.
+#[derive(Debug)]
+#[must_use = "a lease that is not released holds its segment for ever"]
+pub struct Lease {
+    ring: u64,
+    reader: u32,
+    segment: u32,
+    file_offset: u64,
+    len: u32,
+}
+
+impl Reader {
+    pub(super) fn new(core: Arc<Core>, index: u32) -> Reader {
+        Reader { view: View::new(core.control.clone()), core, index, one_thread: PhantomData }
+    }
+
+    /// Leases a chunk's bytes; `None` when they are gone. Leases of one chunk, or of many in one segment, add up. Cost:
+    /// one full fence.
+    pub fn lease(&self, chunk: &ChunkRef) -> Option<Lease> {
+        let layout = &self.core.control.layout;
+        if chunk.segment >= layout.segments {
+            return None;
+        }
+        let start = chunk.file_offset.checked_sub(layout.segment_offset(chunk.segment))?;
+        let end = start.checked_add(u64::from(chunk.len)).filter(|end| *end <= SEGMENT_BYTES)? as u32;
+        self.row().take(&self.core.control, chunk.segment, chunk.generation, end).then_some(Lease {
+            ring: self.core.id,
+            reader: self.index,
+            segment: chunk.segment,
+            file_offset: chunk.file_offset,
+            len: chunk.len,
+        })
+    }
+
+    /// Ends a lease: the kernel and this thread are done with the bytes.
+    ///
+    /// # Panics
+    /// When the lease is another reader's.
+    pub fn release(&self, lease: Lease) {
+        self.check(&lease);
+        self.row().give_back(lease.segment);
+    }
+
+    /// The leased bytes: prefix and payload, as they go on the wire.
+    ///
+    /// # Panics
+    /// When the lease is another reader's.
+    pub fn bytes<'a>(&'a self, lease: &'a Lease) -> &'a [u8] {
+        self.check(lease);
+        // SAFETY: `lease` ascertained that the range is published and that the writer leaves the segment alone until the
+        // lease is released, which consumes it and so ends this borrow. Published bytes are not written to.
+        unsafe { self.core.slabs.bytes(lease.file_offset, lease.len as usize) }
+    }
+
+    fn check(&self, lease: &Lease) {
+        assert!(lease.ring == self.core.id && lease.reader == self.index, "a lease goes back to its own reader");
+    }
+
+    fn row(&self) -> &Row {
+        self.core.leases.row(self.index).expect("Ring::reader made no reader without a row")
+    }
+}
+
+impl Deref for Reader {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.view
+    }
+}

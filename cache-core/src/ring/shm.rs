@@ -1,0 +1,177 @@
+//! The file: made, locked, filled with pages up front, and its segments' pages renewed.
+//!
+//! A mapping of a file that has no pages kills the process with SIGBUS when it first touches one that cannot be had.
+//! So every page is allocated before the first use: too little space is an error that says how much is missing.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, FileType, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+
+use super::config::Backing;
+use super::error::RingError;
+use super::layout::{MAGIC, SEGMENT_BYTES};
+
+/// The file of a ring that this process made. Dropped, a file with a name is removed.
+#[derive(Debug)]
+pub(super) struct SlabFile {
+    fd: OwnedFd,
+    path: Option<PathBuf>,
+}
+
+impl SlabFile {
+    /// A new file of `bytes` zero bytes, all of them allocated.
+    pub(super) fn create(backing: &Backing, bytes: u64) -> Result<SlabFile, RingError> {
+        let file = match backing {
+            Backing::Memfd => SlabFile { fd: memfd().map_err(failed("create", "a memfd"))?, path: None },
+            Backing::File(path) => SlabFile { fd: named(path)?, path: Some(path.clone()) },
+        };
+        file.allocate_all(bytes)?;
+        Ok(file)
+    }
+
+    /// Gives the pages of `bytes` bytes at `offset` up and takes fresh ones, zeroed. After an error the range may have
+    /// no pages: it must not be touched again.
+    pub(super) fn renew(&self, offset: u64, bytes: u64) -> Result<(), Errno> {
+        debug_assert!(offset.is_multiple_of(SEGMENT_BYTES) && bytes.is_multiple_of(SEGMENT_BYTES));
+        rustix::fs::fallocate(&self.fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, bytes)?;
+        rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), offset, bytes)
+    }
+
+    fn allocate_all(&self, bytes: u64) -> Result<(), RingError> {
+        let place = self.place();
+        let available = self.available().map_err(failed("ask for the free space of", &place))?;
+        let no_room = |available: u64| RingError::NoRoom {
+            place: place.clone(),
+            needed: bytes,
+            available,
+            missing: bytes.saturating_sub(available),
+        };
+        if available < bytes {
+            return Err(no_room(available));
+        }
+        rustix::fs::ftruncate(&self.fd, bytes).map_err(failed("size", &place))?;
+        match rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) => {}
+            // Someone else took the space meanwhile, or a limit we could not see stands in the way.
+            Err(Errno::NOSPC | Errno::NOMEM | Errno::DQUOT) => {
+                return Err(no_room(self.available().unwrap_or(0).min(bytes - 1)));
+            }
+            Err(errno) => return Err(failed("allocate", &place)(errno)),
+        }
+        if self.path.is_none() {
+            rustix::fs::fcntl_add_seals(&self.fd, SealFlags::SHRINK | SealFlags::GROW).map_err(failed("seal", &place))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that can be had: of the file system where it has a size, and of memory in any case.
+    fn available(&self) -> Result<u64, Errno> {
+        let system = rustix::fs::fstatfs(&self.fd)?;
+        let of_file_system =
+            if system.f_blocks == 0 { u64::MAX } else { system.f_bavail.saturating_mul(system.f_bsize as u64) };
+        let in_huge_pages = system.f_type == HUGETLBFS_MAGIC;
+        let of_memory = if in_huge_pages { u64::MAX } else { memory_available().unwrap_or(u64::MAX) };
+        Ok(of_file_system.min(of_memory))
+    }
+
+    /// The file's name for a message.
+    pub(super) fn place(&self) -> String {
+        self.path.as_ref().map_or_else(|| "memory (memfd)".to_owned(), |path| path.display().to_string())
+    }
+}
+
+impl AsFd for SlabFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for SlabFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // It holds the lock, so the name is still this file's. Nothing can be done when it cannot be removed.
+            let _ = rustix::fs::unlink(path);
+        }
+    }
+}
+
+/// `statfs` of a hugetlbfs (linux/magic.h).
+const HUGETLBFS_MAGIC: rustix::fs::FsWord = 0x958458f6;
+
+fn memfd() -> Result<OwnedFd, Errno> {
+    rustix::fs::memfd_create("weircast-ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+}
+
+/// A new, locked file at `path`. An old ring there whose process has died is replaced: an observer that still maps it
+/// keeps the old one. What is no ring is left alone.
+fn named(path: &Path) -> Result<OwnedFd, RingError> {
+    let place = path.display().to_string();
+    let open = |flags| rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC | flags, Mode::from_raw_mode(0o640));
+    match open(OFlags::NONBLOCK) {
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(failed("open", &place)(errno)),
+        Ok(old) => {
+            check_is_replaceable(&old, path)?;
+            lock(&old, path)?;
+            rustix::fs::unlink(path).map_err(failed("replace", &place))?;
+        }
+    }
+    let new = match open(OFlags::CREATE | OFlags::EXCL) {
+        Err(Errno::EXIST) => return Err(RingError::InUse { path: path.to_owned() }),
+        made => made.map_err(failed("create", &place))?,
+    };
+    lock(&new, path)?;
+    // From the first moment the file says whose it is, lest a process killed before it is complete leave one behind that
+    // the next takes for a stranger's. A hugetlbfs takes no writes; there the word comes with the tables.
+    let _ = rustix::io::pwrite(&new, &MAGIC.to_ne_bytes(), 0);
+    Ok(new)
+}
+
+fn lock(fd: &OwnedFd, path: &Path) -> Result<(), RingError> {
+    match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(RingError::InUse { path: path.to_owned() }),
+        other => other.map_err(failed("lock", &path.display().to_string())),
+    }
+}
+
+/// Only what a ring left behind is replaced, or an empty file.
+fn check_is_replaceable(fd: &OwnedFd, path: &Path) -> Result<(), RingError> {
+    let stat = rustix::fs::fstat(fd).map_err(failed("look at", &path.display().to_string()))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(RingError::Foreign { path: path.to_owned(), why: "it is no regular file" });
+    }
+    let mut magic = [0; 8];
+    let got = rustix::io::pread(fd, &mut magic, 0).map_err(failed("read", &path.display().to_string()))?;
+    if got == 0 || u64::from_ne_bytes(magic) == MAGIC {
+        return Ok(());
+    }
+    Err(RingError::Foreign { path: path.to_owned(), why: "it holds something else" })
+}
+
+/// `MemAvailable` of /proc/meminfo: what can be taken without swapping; `None` when it cannot be read.
+fn memory_available() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Opens the file of someone else's ring to look at it.
+pub(super) fn open_read_only(path: &Path) -> Result<File, RingError> {
+    let open = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    Ok(File::from(open.map_err(failed("open", &path.display().to_string()))?))
+}
+
+/// Dresses a system call's error.
+pub(super) fn failed(what: &'static str, place: &str) -> impl Fn(Errno) -> RingError {
+    let place = place.to_owned();
+    move |errno| RingError::Io { what, place: place.clone(), errno }
+}
+
+/// The number in an error of the standard library's.
+pub(super) fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}

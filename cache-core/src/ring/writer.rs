@@ -1,0 +1,220 @@
+//! The writing end of the ring: one for all streams of a cache server.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::Core;
+use super::chunk::{ChunkMeta, StreamSlot};
+use super::descriptor::Entry;
+use super::error::RingError;
+use super::layout::{CHUNK_ALIGN, CHUNK_BYTES_MAX, PREFIX_BYTES, SEGMENT_BYTES};
+use super::slab_pool::{Owner, SlabPool};
+use super::stats::Counter;
+use super::stream_entry::NO_HEAD;
+use super::sync::Ordering;
+use crate::units::{ChunkSeq, StreamId};
+
+/// The single writer. `Send`, not `Sync`: control's thread has it. It never waits for a reader.
+///
+/// ```compile_fail,E0277
+/// fn shared_by_threads<T: Sync>() {}
+/// shared_by_threads::<cache_core::ring::Writer>();
+/// ```
+#[derive(Debug)]
+pub struct Writer {
+    core: Arc<Core>,
+    pool: SlabPool,
+    streams: Vec<Option<OpenStream>>,
+    owners: Vec<Owner>,
+    one_thread: PhantomData<Cell<()>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OpenStream {
+    id: StreamId,
+    generation: u64,
+    /// Where the next chunk begins in the stream's newest segment.
+    fill: u32,
+}
+
+/// Room for one chunk that no reader sees. It may be held for as long as receiving takes; dropped (a cancelled task)
+/// it is abandoned.
+#[derive(Debug)]
+#[must_use = "a reservation is published or abandoned"]
+pub struct Reservation {
+    slot: StreamSlot,
+    segment: u32,
+    generation: u64,
+    offset: u32,
+    len: u32,
+    hold: Arc<()>,
+}
+
+impl Reservation {
+    /// The stream it is for.
+    pub fn slot(&self) -> StreamSlot {
+        self.slot
+    }
+}
+
+impl Writer {
+    pub(super) fn new(core: Arc<Core>) -> Writer {
+        let streams = core.control.layout.streams as usize;
+        Writer {
+            pool: SlabPool::new(&core),
+            streams: vec![None; streams],
+            owners: vec![Owner::default(); streams],
+            core,
+            one_thread: PhantomData,
+        }
+    }
+
+    /// Opens a stream, without a chunk.
+    pub fn open_stream(&mut self, id: StreamId) -> Result<StreamSlot, RingError> {
+        if self.streams.iter().flatten().any(|open| open.id == id) {
+            return Err(RingError::StreamOpen(id));
+        }
+        let free = self.streams.iter().position(Option::is_none);
+        let index = free.ok_or(RingError::StreamsFull { max: self.core.control.layout.streams })? as u32;
+        let generation = self.core.control.stream(index).open(id);
+        self.core.control.use_stream(index);
+        self.core.control.count(Counter::streams_open);
+        self.streams[index as usize] = Some(OpenStream { id, generation, fill: 0 });
+        Ok(StreamSlot { index, generation })
+    }
+
+    /// Closes a stream: it is found no more, and its segments are the first to be filled again; until then who has a
+    /// chunk's name may go on sending it. A stream that is closed already stays so.
+    pub fn close_stream(&mut self, slot: StreamSlot) {
+        if self.open(slot).is_err() {
+            return;
+        }
+        self.core.control.stream(slot.index).close();
+        for seq in 0..self.core.control.layout.retain {
+            self.core.control.descriptor(slot.index, ChunkSeq::new(seq)).clear();
+        }
+        self.core.control.uncount(Counter::streams_open);
+        self.pool.orphan(slot.index);
+        self.streams[slot.index as usize] = None;
+        self.owners[slot.index as usize] = Owner::default();
+    }
+
+    /// Reserves `len` bytes, prefix included, for the stream's next chunk: at most one reservation for each stream at a
+    /// time. Cost: none but for the first chunk in a segment, every 2 MiB, when one may have to be recycled (with
+    /// [`Recycle::Punch`](super::Recycle::Punch) some hundred microseconds).
+    pub fn reserve(&mut self, slot: StreamSlot, len: usize) -> Result<Reservation, RingError> {
+        let fill = self.open(slot)?.fill;
+        if !(PREFIX_BYTES..=CHUNK_BYTES_MAX).contains(&len) {
+            return Err(RingError::Length { len, min: PREFIX_BYTES, max: CHUNK_BYTES_MAX });
+        }
+        let newest = self.owners[slot.index as usize].newest;
+        if newest.is_some_and(|segment| self.pool.reserved(segment)) {
+            return Err(RingError::Reserved);
+        }
+        let (segment, offset) = match newest {
+            Some(segment) if u64::from(fill) + len as u64 <= SEGMENT_BYTES => (segment, fill),
+            _ => (self.begin_segment(slot)?, 0),
+        };
+        Ok(Reservation {
+            slot,
+            segment,
+            generation: self.core.control.generation(segment).load(Ordering::Relaxed),
+            offset,
+            len: len as u32,
+            hold: self.pool.hold(segment).clone(),
+        })
+    }
+
+    /// The reserved bytes, to be filled. What stands in them at first is unspecified.
+    ///
+    /// # Panics
+    /// When the reservation is another ring's.
+    pub fn bytes_mut(&mut self, r: &mut Reservation) -> &mut [u8] {
+        self.check(r);
+        let at = self.core.control.layout.segment_offset(r.segment) + u64::from(r.offset);
+        // SAFETY: the reservation lives, so its segment is not given up, and no other reservation has the range: there
+        // is one at a time in a segment, each behind what is published, and `self` is borrowed for writing.
+        unsafe { self.core.slabs.bytes_mut(at, r.len as usize) }
+    }
+
+    /// Publishes the filled chunk: with one store every reader can see it. False, counted, and nothing published when
+    /// the stream has been closed meanwhile or when `meta.seq` is there already or older than the window. Numbers may
+    /// leave gaps; one that was left out may come late, while it is in the window.
+    ///
+    /// # Panics
+    /// When `meta` speaks of another length than was reserved, or the reservation is another ring's.
+    pub fn publish(&mut self, r: Reservation, meta: ChunkMeta) -> bool {
+        self.check(&r);
+        assert_eq!(meta.payload_len as usize + PREFIX_BYTES, r.len as usize, "what is published is what was reserved");
+        let accepted = self.open(r.slot).is_ok() && self.is_new(r.slot, meta.seq);
+        if !accepted {
+            self.core.control.count(Counter::publish_refused);
+            return false;
+        }
+        let control = &self.core.control;
+        let end = r.offset + r.len;
+        control.filled(r.segment).store(u64::from(end), Ordering::Release);
+        control.descriptor(r.slot.index, meta.seq).write(&Entry {
+            segment: r.segment,
+            offset: r.offset,
+            generation: r.generation,
+            meta,
+        });
+        let owner = &mut self.owners[r.slot.index as usize];
+        if owner.head.is_none_or(|head| meta.seq > head) {
+            owner.head = Some(meta.seq);
+            control.stream(r.slot.index).advance(meta.seq);
+        }
+        control.count(Counter::published);
+        self.pool.note(r.segment, meta.seq);
+        if let Some(stream) = &mut self.streams[r.slot.index as usize] {
+            stream.fill = end.next_multiple_of(CHUNK_ALIGN as u32);
+        }
+        true
+    }
+
+    /// Gives a reservation back unpublished; the next one of the stream takes the same bytes. So does dropping it.
+    pub fn abandon(&mut self, r: Reservation) {
+        drop(r);
+    }
+
+    fn open(&self, slot: StreamSlot) -> Result<&OpenStream, RingError> {
+        let stream = self.streams.get(slot.index as usize).and_then(Option::as_ref);
+        stream.filter(|open| open.generation == slot.generation).ok_or(RingError::StreamGone)
+    }
+
+    fn begin_segment(&mut self, slot: StreamSlot) -> Result<u32, RingError> {
+        let Some(segment) = self.pool.take(&self.core, slot.index, &mut self.owners) else {
+            self.core.control.count(Counter::no_space);
+            return Err(RingError::NoSpace);
+        };
+        self.owners[slot.index as usize].newest = Some(segment);
+        if let Some(stream) = &mut self.streams[slot.index as usize] {
+            stream.fill = 0;
+        }
+        Ok(segment)
+    }
+
+    fn is_new(&self, slot: StreamSlot, seq: ChunkSeq) -> bool {
+        let Some(head) = self.owners[slot.index as usize].head else { return seq.get() != NO_HEAD };
+        match head.since(seq) {
+            None => seq.get() != NO_HEAD,
+            Some(age) if age >= self.core.control.layout.retain => false,
+            Some(_) => {
+                let there = self.core.control.descriptor(slot.index, seq).read();
+                there.is_none_or(|entry| entry.meta.seq != seq || !self.is_alive(&entry))
+            }
+        }
+    }
+
+    fn is_alive(&self, entry: &Entry) -> bool {
+        // A cleared descriptor names segment 0 in generation 0, which no segment has.
+        self.core.control.generation(entry.segment).load(Ordering::Relaxed) == entry.generation
+    }
+
+    fn check(&self, r: &Reservation) {
+        let ours = (r.segment < self.core.control.layout.segments) && Arc::ptr_eq(self.pool.hold(r.segment), &r.hold);
+        assert!(ours, "a reservation goes back to the ring that gave it");
+    }
+}

@@ -1,0 +1,194 @@
+//! The cache server's configuration. `server/config/cache.toml` shows every key with its default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use cache_core::limits::WINDOW_CHUNKS;
+use cache_core::proto::cache::config::CacheKnobs;
+use cache_core::time::Span;
+use cache_core::wire::StreamName;
+use serde::Deserialize;
+
+use super::super::data::SendBackend;
+use crate::host::config::ConfigError;
+
+/// What stands in `cache.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// Where viewers, publishers and other caches connect (TCP).
+    pub listen: SocketAddr,
+    /// The address that others are told; needed when `listen` is not one they can reach.
+    pub advertise: Option<SocketAddr>,
+    /// The domain's index servers, in the order to try. Empty: stand-alone.
+    pub index: Vec<SocketAddr>,
+    /// The secret shared by all servers of the cluster.
+    pub cluster_secret: String,
+    /// Data-plane threads; 0: one per CPU.
+    pub shards: u32,
+    /// The chunk ring's memory in MiB, allocated at start.
+    pub memory_mib: u64,
+    /// Where that memory lives: `auto`, `memfd`, or a file's path on a tmpfs.
+    pub slab: String,
+    /// How chunks are sent.
+    pub send: SendBackend,
+    /// Most connections of all shards together; 0: as many as there are descriptors for.
+    pub connections_max: u32,
+    /// Most streams at once.
+    pub streams_max: u32,
+    /// How long a SIGTERM waits for viewers to take what they are being sent.
+    pub drain_timeout_s: u64,
+    /// A publisher that sends nothing for this long is disconnected.
+    pub publisher_idle_s: u64,
+    /// A stream whose publisher is silent for this long is ended and its memory given back.
+    pub stall_forget_s: u64,
+    /// How far behind the newest chunk an HTTP viewer begins.
+    pub http_back_chunks: u64,
+    /// How far behind a parent's newest chunk a pull begins.
+    pub pull_back_chunks: u16,
+    /// A pulled stream that nobody watches is given up after this long.
+    pub pull_grace_s: u64,
+    /// A viewer that takes no byte for this long is cut off.
+    pub viewer_stall_s: u64,
+    /// Without index servers: who may publish what. Empty: anyone, anything.
+    pub publish: Vec<PublishRule>,
+}
+
+/// A name, or all names with a beginning, and the secret for publishing under it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishRule {
+    /// A stream name, or its beginning and `*`.
+    pub name: String,
+    /// The secret; empty: anyone may publish.
+    pub secret: String,
+}
+
+impl Default for CacheConfig {
+    fn default() -> CacheConfig {
+        let knobs = CacheKnobs::default();
+        CacheConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
+            advertise: None,
+            index: Vec::new(),
+            cluster_secret: String::new(),
+            shards: 0,
+            memory_mib: 1024,
+            slab: "auto".into(),
+            send: SendBackend::default(),
+            connections_max: 0,
+            streams_max: 64,
+            drain_timeout_s: 10,
+            publisher_idle_s: 30,
+            stall_forget_s: knobs.forget_after.millis() / 1000,
+            http_back_chunks: 5,
+            pull_back_chunks: knobs.pull_back_chunks,
+            pull_grace_s: knobs.pull_grace.millis() / 1000,
+            viewer_stall_s: 10,
+            publish: Vec::new(),
+        }
+    }
+}
+
+/// Where the chunk ring's memory lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Slab {
+    /// A file in `/dev/shm` named after the listening address.
+    Auto,
+    /// A memfd.
+    Memfd,
+    /// This file.
+    Path(PathBuf),
+}
+
+impl CacheConfig {
+    /// Checks what serde cannot: ranges, and values that exclude each other.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let in_range = |key: &'static str, got: u64, min: u64, max: u64| {
+            let good = (min..=max).contains(&got);
+            good.then_some(())
+                .ok_or_else(|| ConfigError::value(key, format!("{got} is outside the range {min} to {max}")))
+        };
+        in_range("shards", self.shards.into(), 0, 1023)?;
+        in_range("memory_mib", self.memory_mib, 4, 1 << 24)?;
+        in_range("streams_max", self.streams_max.into(), 1, 4096)?;
+        in_range("drain_timeout_s", self.drain_timeout_s, 0, 3600)?;
+        in_range("publisher_idle_s", self.publisher_idle_s, 1, 3600)?;
+        in_range("stall_forget_s", self.stall_forget_s, 1, 86_400)?;
+        in_range("http_back_chunks", self.http_back_chunks, 0, WINDOW_CHUNKS - 1)?;
+        in_range("pull_back_chunks", self.pull_back_chunks.into(), 0, WINDOW_CHUNKS - 1)?;
+        in_range("pull_grace_s", self.pull_grace_s, 1, 86_400)?;
+        in_range("viewer_stall_s", self.viewer_stall_s, 1, 3600)?;
+        if !self.index.is_empty() && !self.publish.is_empty() {
+            let message = "with index servers these decide who may publish: move the [[publish]] entries there";
+            return Err(ConfigError::value("publish", message));
+        }
+        for rule in &self.publish {
+            let stem = rule.name.strip_suffix('*').unwrap_or(&rule.name);
+            if !(stem.is_empty() && rule.name == "*") && StreamName::new(stem).is_err() {
+                let message = format!("\"{}\" is neither a stream name nor the beginning of one and *", rule.name);
+                return Err(ConfigError::value("publish", message));
+            }
+        }
+        self.slab().map(drop)
+    }
+
+    pub(super) fn slab(&self) -> Result<Slab, ConfigError> {
+        match self.slab.as_str() {
+            "auto" => Ok(Slab::Auto),
+            "memfd" => Ok(Slab::Memfd),
+            path if path.starts_with('/') => Ok(Slab::Path(path.into())),
+            other => {
+                let message = format!("\"{other}\" is neither auto, memfd nor an absolute path on a tmpfs");
+                Err(ConfigError::value("slab", message))
+            }
+        }
+    }
+
+    pub(super) fn knobs(&self) -> CacheKnobs {
+        CacheKnobs {
+            forget_after: Span::from_secs(self.stall_forget_s),
+            pull_back_chunks: self.pull_back_chunks,
+            pull_grace: Span::from_secs(self.pull_grace_s),
+            ..CacheKnobs::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::host::config::parse;
+
+    #[test]
+    fn the_shipped_file_states_the_defaults() {
+        let text = include_str!("../../../config/cache.toml");
+        let shipped: CacheConfig = parse(Path::new("cache.toml"), text).expect("it parses");
+        assert_eq!(shipped, CacheConfig::default());
+        shipped.validate().expect("and makes sense");
+        // Every key stands in it, set or as a comment.
+        for key in ["advertise", "[[publish]]"] {
+            assert!(text.contains(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn values_without_sense_are_named() {
+        let complaint = |change: fn(&mut CacheConfig)| {
+            let mut config = CacheConfig::default();
+            change(&mut config);
+            config.validate().expect_err("no sense").to_string()
+        };
+        assert!(complaint(|c| c.memory_mib = 0).starts_with("memory_mib: 0 is outside"));
+        assert!(complaint(|c| c.slab = "shm".into()).starts_with("slab: "));
+        let rule = |name: &str| PublishRule { name: name.into(), secret: "s".into() };
+        let mut with_rule = CacheConfig { publish: vec![rule("a*b")], ..CacheConfig::default() };
+        assert!(with_rule.validate().is_err());
+        with_rule.publish = vec![rule("*"), rule("news*"), rule("news")];
+        with_rule.validate().expect("names and beginnings");
+        with_rule.index = vec![SocketAddr::from(([127, 0, 0, 1], 1))];
+        assert!(with_rule.validate().is_err(), "the index decides");
+    }
+}

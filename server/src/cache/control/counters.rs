@@ -1,0 +1,85 @@
+//! What the control plane counts. One thread writes and reads: plain cells.
+
+use std::cell::Cell;
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// The control plane's counters.
+        #[derive(Debug, Default)]
+        pub(super) struct Counters { $($(#[doc = $doc])* pub(super) $name: Counter,)* }
+
+        impl Counters {
+            /// Every counter's name and value.
+            pub(super) fn each(&self, mut f: impl FnMut(&'static str, u64)) {
+                $(f(stringify!($name), self.$name.get());)*
+            }
+        }
+    };
+}
+
+/// A number that only rises.
+#[derive(Debug, Default)]
+pub(super) struct Counter(Cell<u64>);
+
+impl Counter {
+    pub(super) fn add(&self, count: u64) {
+        self.0.set(self.0.get().wrapping_add(count));
+    }
+
+    pub(super) fn one(&self) {
+        self.add(1);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+counters! {
+    /// Payload bytes stored from publishers of Weircast's protocol.
+    bytes_from_publishers,
+    /// Payload bytes stored from uploads over HTTP.
+    bytes_from_uploads,
+    /// Payload bytes stored from other caches.
+    bytes_from_caches,
+    /// Chunks stored.
+    chunks_stored,
+    /// Chunks that were there already.
+    chunks_duplicate,
+    /// Chunks whose signature or hash was wrong.
+    chunks_wrong,
+    /// Chunks of a source whose turn was over.
+    chunks_fenced,
+    /// Chunks dropped because no memory of the ring was free.
+    chunks_without_memory,
+    /// Publishers taken (both protocols).
+    publishers_taken,
+    /// Publishers refused: name taken, not authorised, fenced, no room, no index.
+    publishers_refused,
+    /// Publishers disconnected because they sent nothing, or left a chunk unfinished.
+    publishers_silent,
+    /// Publishers disconnected because they could not be understood: framing, order of messages, no transport stream.
+    publishers_garbled,
+    /// Connections closed unread because control had too many.
+    connections_refused,
+    /// HTTP requests answered with an error.
+    http_errors,
+    /// Pulls begun.
+    pulls,
+    /// Links to parents opened.
+    pull_links,
+    /// Links to parents that failed, were refused or fell silent.
+    pull_links_lost,
+    /// Pulls that found no parent.
+    pulls_failed,
+    /// Streams that a shard asked for.
+    wants,
+    /// Datagrams that could not be read.
+    datagrams_bad,
+    /// Questions to the index that nobody answered.
+    index_silent,
+    /// Chunks announced to a shard whose queue was full; the next one makes it good.
+    shard_queue_full,
+    /// Answers that a shard had no room for, for so long that they were dropped.
+    shard_answers_lost,
+}

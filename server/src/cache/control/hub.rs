@@ -1,0 +1,194 @@
+//! What all tasks of the control plane share, and how the decisions of the stream table are carried out. It owns no
+//! algorithm: the table decides, the ring keeps, the tasks move bytes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cache_core::proto::cache::config::CacheKnobs;
+use cache_core::proto::cache::streams::{StreamOutput, Tenure};
+use cache_core::ring::Ring;
+use cache_core::sign::{KeyRing, stream_id};
+use cache_core::units::StreamId;
+use cache_core::wire::{ChunkHeader, RefusalReason, StreamName};
+
+use super::authority::LocalRules;
+use super::config::CacheConfig;
+use super::counters::{Counter, Counters};
+use super::index::IndexClient;
+use super::link::Link;
+use super::pull::{self, PullMail};
+use super::shards::Shards;
+use super::store::{Store, Stored};
+use crate::cache::bridge::ToShard;
+use crate::cache::data::ShardCounters;
+use crate::host::clock::Clock;
+
+/// Who sends a stream's chunks, and how to send it away.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A publisher's connection, of either protocol.
+    Publisher(Rc<Link>),
+    /// A pull's mailbox.
+    Pull(Rc<PullMail>),
+}
+
+/// The shared state of one control plane. Borrows of its cells never last across an await.
+#[derive(Debug)]
+pub(super) struct Hub {
+    pub(super) config: CacheConfig,
+    pub(super) knobs: CacheKnobs,
+    pub(super) clock: Clock,
+    /// Where others reach this cache.
+    pub(super) advertise: SocketAddr,
+    pub(super) connections_max: u32,
+    pub(super) store: RefCell<Store>,
+    pub(super) ring: Ring,
+    pub(super) shards: Shards,
+    pub(super) shard_counters: Vec<Arc<ShardCounters>>,
+    pub(super) counters: Counters,
+    /// `None`: stand-alone.
+    pub(super) index: Option<IndexClient>,
+    pub(super) rules: LocalRules,
+    /// Publishers' keys of pulled streams, and of streams published over Weircast's protocol.
+    pub(super) keys: RefCell<BTreeMap<StreamId, KeyRing>>,
+    pub(super) sources: RefCell<BTreeMap<Tenure, Source>>,
+    /// Shards that wait for a stream's first chunk.
+    pub(super) waiting: RefCell<BTreeMap<StreamName, BTreeSet<usize>>>,
+    /// Connections that control has in hand.
+    pub(super) sessions: Cell<usize>,
+    /// Shards that have finished draining.
+    pub(super) shards_stopped: Cell<usize>,
+    pub(super) draining: Cell<bool>,
+}
+
+impl Hub {
+    /// Stores a chunk of the source whose turn is `tenure` and wakes those who wait for it. `bytes_from` counts its
+    /// payload.
+    pub(super) fn append(&self, tenure: Tenure, header: &ChunkHeader, payload: &[u8], bytes_from: &Counter) -> Stored {
+        let stored = self.store.borrow_mut().append(self.clock.now(), tenure, header, payload);
+        match stored {
+            Stored::Yes => {
+                self.counters.chunks_stored.one();
+                bytes_from.add(payload.len() as u64);
+                self.shards.published(header.stream, &self.counters);
+            }
+            Stored::Duplicate => self.counters.chunks_duplicate.one(),
+            Stored::Fenced => self.counters.chunks_fenced.one(),
+            Stored::NoMemory => self.counters.chunks_without_memory.one(),
+            Stored::OutOfRange => {}
+        }
+        self.settle();
+        stored
+    }
+
+    /// A source's link is closed.
+    pub(super) fn source_gone(&self, id: StreamId, tenure: Tenure) {
+        self.sources.borrow_mut().remove(&tenure);
+        let store = &mut *self.store.borrow_mut();
+        store.streams.source_gone(self.clock.now(), id, tenure, &mut store.out);
+    }
+
+    /// Carries out what the table has decided.
+    pub(super) fn settle(&self) {
+        loop {
+            let decided: Vec<StreamOutput> = self.store.borrow_mut().out.drain().collect();
+            if decided.is_empty() {
+                return;
+            }
+            for output in decided {
+                self.carry_out(output);
+            }
+        }
+    }
+
+    fn carry_out(&self, output: StreamOutput) {
+        match output {
+            StreamOutput::Ready(id) => {
+                let name = self.store.borrow().streams.get(id).map(|stream| stream.name().clone());
+                if let Some(name) = name {
+                    self.answer(&name, || ToShard::StreamReady { name: name.clone(), stream: id });
+                }
+            }
+            StreamOutput::Changed(id) => {
+                let held = self.store.borrow().streams.held(id);
+                if let (Some(index), Some(held)) = (&self.index, held) {
+                    tracing::info!(stream = %id, state = ?held.state, "stream");
+                    index.tell_streams(self.advertise, vec![held]);
+                }
+            }
+            StreamOutput::Dismiss { tenure, .. } => match self.sources.borrow_mut().remove(&tenure) {
+                Some(Source::Publisher(link)) => link.shut_down(),
+                Some(Source::Pull(mail)) => pull::dismiss(&mail),
+                None => {}
+            },
+            StreamOutput::Ended { stream, last } => {
+                self.shards.tell_all(|| ToShard::Ended { stream, last }, &self.counters);
+            }
+            StreamOutput::Forgotten { name, held } => {
+                let id = held.stream;
+                self.store.borrow_mut().close(id);
+                self.keys.borrow_mut().remove(&id);
+                self.answer_refused(&name, RefusalReason::UnknownStream);
+                if let Some(index) = &self.index {
+                    index.tell_streams(self.advertise, vec![held]);
+                }
+            }
+        }
+    }
+
+    /// A shard wants a stream for its viewers.
+    pub(super) fn want(self: &Rc<Self>, shard: usize, name: StreamName) {
+        self.counters.wants.one();
+        let id = stream_id(&name);
+        let refuse = |reason| {
+            self.shards.tell(shard, ToShard::StreamRefused { name: name.clone(), reason }, &self.counters);
+        };
+        if self.draining.get() {
+            return refuse(RefusalReason::Draining);
+        }
+        let (ready, known) = {
+            let store = self.store.borrow();
+            (store.streams.is_ready(id), store.streams.get(id).is_some())
+        };
+        if ready {
+            let ready = ToShard::StreamReady { name: name.clone(), stream: id };
+            return self.shards.tell(shard, ready, &self.counters);
+        }
+        if !known {
+            if self.index.is_none() {
+                return refuse(RefusalReason::UnknownStream);
+            }
+            if let Err(reason) = pull::begin(self, &name, Vec::new(), &[]) {
+                return refuse(reason);
+            }
+        }
+        self.waiting.borrow_mut().entry(name).or_default().insert(shard);
+    }
+
+    /// Tells the shards that wait for `name` that they wait in vain.
+    pub(super) fn answer_refused(&self, name: &StreamName, reason: RefusalReason) {
+        self.answer(name, || ToShard::StreamRefused { name: name.clone(), reason });
+    }
+
+    fn answer(&self, name: &StreamName, message: impl Fn() -> ToShard) {
+        let shards = self.waiting.borrow_mut().remove(name).unwrap_or_default();
+        for shard in shards {
+            self.shards.tell(shard, message(), &self.counters);
+        }
+    }
+
+    /// Connections of all shards now.
+    pub(super) fn connections(&self) -> u32 {
+        let open: u64 = self.shard_counters.iter().map(|counters| counters.connections.get()).sum();
+        u32::try_from(open).unwrap_or(u32::MAX)
+    }
+
+    /// Viewers of all shards now.
+    pub(super) fn viewers(&self) -> u32 {
+        let of = |counters: &Arc<ShardCounters>| counters.viewers_native.get() + counters.viewers_http.get();
+        u32::try_from(self.shard_counters.iter().map(of).sum::<u64>()).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,92 @@
+//! The shards as control sees them: a queue and a doorbell each way.
+//!
+//! A chunk's announcement that finds a queue full is dropped (the next one stands for it too). Answers are kept until
+//! there is room: a viewer waits for each.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use cache_core::units::StreamId;
+
+use super::counters::Counters;
+use crate::cache::bridge::{ToControl, ToShard};
+use crate::cache::data::ShardHandle;
+
+/// Answers kept for one shard while its queue is full (our guess: a shard waits for 256 streams at the most).
+const BACKLOG_MAX: usize = 1024;
+
+#[derive(Debug)]
+struct Line {
+    handle: ShardHandle,
+    backlog: VecDeque<ToShard>,
+}
+
+/// All shards.
+#[derive(Debug)]
+pub(super) struct Shards {
+    lines: RefCell<Vec<Line>>,
+}
+
+impl Shards {
+    /// The shards, in the order of their indexes.
+    pub(super) fn new(handles: Vec<ShardHandle>) -> Shards {
+        let line = |handle| Line { handle, backlog: VecDeque::new() };
+        Shards { lines: RefCell::new(handles.into_iter().map(line).collect()) }
+    }
+
+    /// Tells one shard.
+    pub(super) fn tell(&self, shard: usize, message: ToShard, counters: &Counters) {
+        let mut lines = self.lines.borrow_mut();
+        let Some(line) = lines.get_mut(shard) else { return };
+        line.backlog.push_back(message);
+        line.flush();
+        if line.backlog.len() > BACKLOG_MAX {
+            line.backlog.pop_front();
+            counters.shard_answers_lost.one();
+        }
+    }
+
+    /// Tells every shard.
+    pub(super) fn tell_all(&self, message: impl Fn() -> ToShard, counters: &Counters) {
+        let count = self.lines.borrow().len();
+        for shard in 0..count {
+            self.tell(shard, message(), counters);
+        }
+    }
+
+    /// Tells every shard of a new chunk.
+    pub(super) fn published(&self, stream: StreamId, counters: &Counters) {
+        for line in self.lines.borrow_mut().iter_mut() {
+            line.flush();
+            if !line.backlog.is_empty() || line.handle.tell(ToShard::Published { stream }).is_err() {
+                counters.shard_queue_full.one();
+            }
+        }
+    }
+
+    /// Hands over what had to wait.
+    pub(super) fn flush(&self) {
+        self.lines.borrow_mut().iter_mut().for_each(Line::flush);
+    }
+
+    /// The next message from a shard.
+    pub(super) fn hear(&self, shard: usize) -> Option<ToControl> {
+        self.lines.borrow_mut().get_mut(shard)?.handle.hear()
+    }
+
+    /// Gives the handles out, to wait for the threads. Nobody is told anything afterwards.
+    pub(super) fn take(&self) -> Vec<ShardHandle> {
+        self.lines.take().into_iter().map(|line| line.handle).collect()
+    }
+}
+
+impl Line {
+    fn flush(&mut self) {
+        while let Some(message) = self.backlog.pop_front() {
+            if let Err(message) = self.handle.tell(message) {
+                self.backlog.push_front(message);
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Everything that can fail before anything is served, in one place: configuration, limits, addresses, memory, threads.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use cache_core::limits::WINDOW_CHUNKS;
+use cache_core::proto::cache::admission::connections_limit;
+use cache_core::ring::{Backing, Reader, Ring, RingConfig, Writer};
+use cache_core::time::Span;
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::config::CacheConfig;
+use super::slab;
+use crate::cache::data::{self, ShardConfig, ShardHandle};
+use crate::host::findings::Findings;
+use crate::host::limits::{self, Limits};
+use crate::host::signals::Signals;
+use crate::host::config as host_config;
+
+/// glommio's memory for storage I/O, which control does not do: its least (64 KiB).
+const IO_MEMORY_BYTES: usize = 64 << 10;
+
+/// Entries of the executor's rings (glommio's default): a poll per connection and a few timers are under way at once.
+const RING_DEPTH: usize = 128;
+
+/// How long tasks that are never out of work may go on before the reactor looks for news (our guess: a fortieth of a
+/// chunk).
+const PREEMPT: Duration = Duration::from_millis(5);
+
+/// What a cache server has when nothing can fail any more. Dropped, nothing is left of it.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) config: CacheConfig,
+    pub(super) listen: SocketAddr,
+    pub(super) advertise: SocketAddr,
+    pub(super) connections_max: u32,
+    pub(super) signals: Signals,
+    pub(super) executor: LocalExecutor,
+    pub(super) index_socket: Option<UdpSocket>,
+    pub(super) ring: Ring,
+    pub(super) writer: Writer,
+    pub(super) reader: Reader,
+    pub(super) shards: Vec<ShardHandle>,
+    /// The ring's file, to be removed at the end.
+    pub(super) slab_file: Option<SlabFile>,
+}
+
+/// Removes the ring's file when dropped, though threads may still have it open.
+#[derive(Debug)]
+pub(super) struct SlabFile(PathBuf);
+
+impl Drop for SlabFile {
+    fn drop(&mut self) {
+        // The ring removes it too, when its last reader is gone: whoever is second finds nothing.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Starts everything but the control plane's tasks. An error says what to change.
+pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
+    config.validate()?;
+    let limits = limits::prepare()?;
+    let signals = Signals::install().context("signals cannot be taken over")?;
+    let connections_max = connections(&config, limits)?;
+    let shards = shard_count(&config);
+    let listeners = listen(config.listen, shards)?;
+    let listen = listeners[0].local_addr()?;
+    config.listen = listen;
+    let told = !config.index.is_empty();
+    let advertise = host_config::advertised(listen, config.advertise, told)?;
+    if let Some(warning) = host_config::warn_of_open_cluster(&config.cluster_secret, listen).filter(|_| told) {
+        tracing::warn!("{warning}");
+    }
+    let index_socket = told.then(|| host_config::bind_udp(SocketAddr::new(listen.ip(), 0))).transpose()?;
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
+        .name("control")
+        .io_memory(IO_MEMORY_BYTES)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPT)
+        .make()
+        .map_err(|error| anyhow::anyhow!("the control plane's executor cannot start: {error}"))?;
+    let (writer, ring, slab_file) = memory(&config, listen, shards)?;
+    let reader = ring.reader(shards as u32)?;
+    let shards = start_shards(&config, connections_max, listeners, &ring)?;
+    Ok(Started {
+        config,
+        listen,
+        advertise,
+        connections_max,
+        signals,
+        executor,
+        index_socket,
+        ring,
+        writer,
+        reader,
+        shards,
+        slab_file,
+    })
+}
+
+/// Looks at what [`start`] would need, and starts nothing.
+pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
+    findings.record(config.validate().map(|()| "values: in their ranges".to_owned()));
+    let limits = Limits { memlock: None, nofile: limits::raise_nofile() };
+    findings.record(connections(config, limits).map(|max| format!("connections: at most {max}")));
+    let told = !config.index.is_empty();
+    findings.record(host_config::advertised(config.listen, config.advertise, told).map(|addr| format!("address: {addr}")));
+    if let Err(error) = probe(config.listen) {
+        findings.warn(format!("{error:#} (is this cache running already?)"));
+    }
+    if let Some(warning) = host_config::warn_of_open_cluster(&config.cluster_secret, config.listen).filter(|_| told) {
+        findings.warn(warning);
+    }
+    match slab::backing(config, config.listen) {
+        Err(error) => findings.fail(error.to_string()),
+        Ok(Backing::Memfd) => findings.good(format!("memory: {} MiB in a memfd", config.memory_mib)),
+        Ok(Backing::File(path)) => room(&path, config.memory_mib << 20, findings),
+    }
+}
+
+fn room(path: &std::path::Path, needed: u64, findings: &mut Findings) {
+    let Some(directory) = path.parent() else { return };
+    match rustix::fs::statvfs(directory) {
+        Err(error) => findings.fail(format!("slab: {}: {error}; name a directory on a tmpfs", directory.display())),
+        Ok(fs) => {
+            let free = fs.f_bavail.saturating_mul(fs.f_frsize);
+            if free >= needed {
+                findings.good(format!("memory: {} needs {needed} bytes, {free} are free", path.display()));
+            } else {
+                let missing = needed - free;
+                findings.fail(format!(
+                    "memory: {} needs {needed} bytes and {missing} are missing: lower memory_mib, or enlarge the tmpfs \
+                     (mount -o remount,size=...; for a container --shm-size)",
+                    path.display()
+                ));
+            }
+        }
+    }
+}
+
+fn connections(config: &CacheConfig, limits: Limits) -> anyhow::Result<u32> {
+    let max = connections_limit(config.connections_max, limits.nofile.unwrap_or(u64::MAX))?;
+    if max < config.connections_max {
+        tracing::warn!(
+            "connections_max is {} and descriptors suffice for {max}: raise the limit (ulimit -Hn, LimitNOFILE=)",
+            config.connections_max
+        );
+    }
+    Ok(max)
+}
+
+fn shard_count(config: &CacheConfig) -> usize {
+    match config.shards {
+        0 => cpus(),
+        count => count as usize,
+    }
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// One listener per shard, on one port. They share it by SO_REUSEPORT, which another process of the same user would
+/// join unnoticed: so the port is tried without it first.
+fn listen(addr: SocketAddr, shards: usize) -> anyhow::Result<Vec<TcpListener>> {
+    probe(addr)?;
+    let first = data::bind(addr).map_err(|error| anyhow::anyhow!("listen: {error}"))?;
+    let bound = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..shards {
+        listeners.push(data::bind(bound).map_err(|error| anyhow::anyhow!("listen: {error}"))?);
+    }
+    Ok(listeners)
+}
+
+fn probe(addr: SocketAddr) -> anyhow::Result<()> {
+    let alone = || {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())
+    };
+    alone().map_err(|error| host_config::cannot_listen(addr, "TCP", &error))?;
+    Ok(())
+}
+
+fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Result<(Writer, Ring, Option<SlabFile>)> {
+    for path in slab::sweep() {
+        tracing::warn!(path = %path.display(), "removed the chunk ring of a cache that was killed");
+    }
+    let backing = slab::backing(config, listen)?;
+    let path = match &backing {
+        Backing::Memfd => None,
+        Backing::File(path) => Some(path.clone()),
+    };
+    let ring = RingConfig {
+        backing,
+        budget_bytes: config.memory_mib << 20,
+        streams_max: config.streams_max,
+        // One more for control, which reports.
+        readers_max: shards as u32 + 1,
+        recycle: slab::recycle(config.send),
+        retain_chunks: WINDOW_CHUNKS,
+    };
+    let (writer, ring) = Ring::create(&ring).context("memory_mib, streams_max, slab")?;
+    Ok((writer, ring, path.map(SlabFile)))
+}
+
+fn start_shards(
+    config: &CacheConfig,
+    connections_max: u32,
+    listeners: Vec<TcpListener>,
+    ring: &Ring,
+) -> anyhow::Result<Vec<ShardHandle>> {
+    let count = listeners.len();
+    let mut handles = Vec::with_capacity(count);
+    for (index, listener) in (0u32..).zip(listeners) {
+        let shard = ShardConfig {
+            send: config.send,
+            connections_max: connections_max.div_ceil(count as u32),
+            // With one shard per CPU each has its own; with fewer the kernel places them better, beside others' work.
+            pin_to: (count == cpus()).then_some(index as usize),
+            stall_cutoff: Span::from_secs(config.viewer_stall_s),
+            http_back_chunks: config.http_back_chunks,
+            drain_deadline: Span::from_secs(config.drain_timeout_s),
+            ..ShardConfig::new(config.listen)
+        };
+        handles.push(data::start(index, shard, listener, ring.reader(index)?, ring.clone())?);
+    }
+    Ok(handles)
+}

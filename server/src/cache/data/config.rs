@@ -1,0 +1,104 @@
+//! A shard's settings.
+
+use std::net::SocketAddr;
+
+use cache_core::time::Span;
+use serde::{Deserialize, Serialize};
+
+/// How chunks are put into a socket. The ring must recycle its memory in the matching way (`cache_core::ring`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SendBackend {
+    /// `sendfile` from the ring's file: the least work where no network card copies (measured: 0.167 CPU-s per GiB
+    /// with huge pages at 125 KB, plain copy 0.288). Needs a ring that punches its segments.
+    #[default]
+    Sendfile,
+    /// io_uring SEND_ZC from the mapped ring, for real network cards. A viewer on whose path the kernel copies after
+    /// all (loopback, veth) is served by [`SendBackend::Copy`] from its first notification on.
+    SendZc,
+    /// `send` from the mapped ring: the kernel copies. Works everywhere.
+    Copy,
+}
+
+/// What a shard is told at its start.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Where it listens; for messages, the listener itself is handed in.
+    pub listen: SocketAddr,
+    /// How chunks are sent.
+    pub send: SendBackend,
+    /// The most viewers; one more is refused with `Full`. Default 8192: what one core serves at 2 Mbit/s (measured:
+    /// 11 900 by push on loopback) with room to spare.
+    pub connections_max: u32,
+    /// The CPU to run on; `None` leaves it to the kernel. A CPU that cannot be had is warned of once.
+    pub pin_to: Option<usize>,
+    /// Chunks that a push may fall behind before it skips ahead. Default 25 = 5 s (our guess: a player's usual buffer).
+    pub skip_behind_chunks: u64,
+    /// A viewer that takes no byte for this long while there is something for it is cut off. Default 10 s (our guess:
+    /// longer than a change of network, short enough to bound the pages that a stopped reader holds).
+    pub stall_cutoff: Span,
+    /// The whole handshake's time. Default 5 s (our guess; a slow link needs under 1 s).
+    pub handshake_deadline: Span,
+    /// How far behind the newest chunk an HTTP viewer begins when there is a choice. Default 5 = 1 s (our guess: rides
+    /// out one late chunk).
+    pub http_back_chunks: u64,
+    /// Bytes that one connection may be sent before the next one's turn. Default 256 KiB: a chunk of 10 Mbit/s whole.
+    pub turn_bytes: u32,
+    /// How long a draining shard waits for viewers to take what is being sent. Default 5 s (our guess).
+    pub drain_deadline: Span,
+    /// How long an `Open` waits for control's answer. Default 10 s (our guess: a pull from another domain takes 2 s).
+    pub want_deadline: Span,
+    /// With [`SendBackend::SendZc`]: goes on with it even when the kernel copies. For measurements; default false.
+    pub zero_copy_despite_copies: bool,
+}
+
+impl ShardConfig {
+    /// The defaults, listening on `listen`.
+    pub fn new(listen: SocketAddr) -> ShardConfig {
+        ShardConfig {
+            listen,
+            send: SendBackend::default(),
+            connections_max: 8192,
+            pin_to: None,
+            skip_behind_chunks: 25,
+            stall_cutoff: Span::from_secs(10),
+            handshake_deadline: Span::from_secs(5),
+            http_back_chunks: 5,
+            turn_bytes: 256 << 10,
+            drain_deadline: Span::from_secs(5),
+            want_deadline: Span::from_secs(10),
+            zero_copy_despite_copies: false,
+        }
+    }
+}
+
+/// Longest handshake in bytes: a Hello with a ticket has under 400, an HTTP head of a browser under 1 KiB.
+pub(super) const HANDSHAKE_BYTES_MAX: usize = 4096;
+
+/// Connections above `connections_max` that may be in their handshake: a publisher gets in although viewers are many,
+/// and a viewer gets a typed refusal. Beyond that, connections are closed unread.
+pub(super) const HANDSHAKE_RESERVE: u32 = 64;
+
+/// Streams on one connection; a cache that pulls from another one opens each stream that its domain watches.
+pub(super) const STREAMS_PER_CONNECTION_MAX: usize = 64;
+
+/// Streams that a shard waits for at once.
+pub(super) const STREAMS_WANTED_MAX: usize = 256;
+
+/// Answers that a connection has not taken. A viewer with so many unread answers (600 refusals) does not read.
+pub(super) const ANSWER_BYTES_MAX: usize = 16 << 10;
+
+/// Messages between a shard and control, each way: one publication of each of 1024 streams.
+pub(super) const QUEUE_MESSAGES: usize = 1024;
+
+/// How long an answered connection may take to close its side, so that the answer is not lost to a reset.
+pub(super) const LINGER: Span = Span::from_secs(1);
+
+/// How often deadlines are looked at: a quarter second is exact enough for deadlines of seconds.
+pub(super) const TICK: Span = Span::from_millis(250);
+
+/// How long accepting pauses when descriptors have run out.
+pub(super) const ACCEPT_PAUSE: Span = Span::from_millis(100);
+
+/// Connections served between two looks at the completion queue.
+pub(super) const TURN_CONNECTIONS: usize = 64;

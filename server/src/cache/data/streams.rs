@@ -1,0 +1,221 @@
+//! A shard's streams: those that one of its viewers has opened, and who they are.
+//!
+//! A stream is *wanted* (control has been asked for it, its viewers wait) or *live* (it is in the ring). It is
+//! forgotten when its last viewer has gone and control has been told so.
+
+use std::collections::HashMap;
+
+use cache_core::ring::StreamSlot;
+use cache_core::time::Time;
+use cache_core::units::{ChunkSeq, StreamId};
+use slab::Slab;
+
+use super::connection::Key;
+
+/// A stream's place in the table.
+pub(super) type StreamKey = u32;
+
+/// One stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: StreamId,
+    pub(super) state: State,
+    /// The connections that have opened it; each knows its place in here.
+    pub(super) viewers: Vec<Key>,
+    /// Set when the stream has ended: its last chunk.
+    pub(super) ended: Option<ChunkSeq>,
+    /// The number of viewers that control knows.
+    told: Option<u32>,
+    /// Whether it stands in the list of streams whose viewers have changed.
+    changed: bool,
+}
+
+/// Whether it can be served.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum State {
+    /// Control was asked for it then.
+    Wanted(Time),
+    /// It is there.
+    Live(StreamSlot),
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    by_id: HashMap<StreamId, StreamKey>,
+    table: Slab<Stream>,
+    changed: Vec<StreamKey>,
+    wanted: usize,
+}
+
+impl Streams {
+    /// The place of stream `id`.
+    pub(super) fn find(&self, id: StreamId) -> Option<StreamKey> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The stream at `key`.
+    pub(super) fn get(&self, key: StreamKey) -> &Stream {
+        &self.table[key as usize]
+    }
+
+    /// The stream at `key`.
+    pub(super) fn get_mut(&mut self, key: StreamKey) -> &mut Stream {
+        &mut self.table[key as usize]
+    }
+
+    /// How many are wanted.
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// Adds a stream that is not in the table, without viewers.
+    pub(super) fn insert(&mut self, id: StreamId, state: State) -> StreamKey {
+        let stream = Stream { id, state, viewers: Vec::new(), ended: None, told: None, changed: false };
+        let key = self.table.insert(stream) as StreamKey;
+        self.by_id.insert(id, key);
+        self.wanted += usize::from(matches!(state, State::Wanted(_)));
+        self.note(key);
+        key
+    }
+
+    /// A wanted stream is there, or a live one has another place in the ring.
+    pub(super) fn now_live(&mut self, key: StreamKey, slot: StreamSlot) {
+        let stream = &mut self.table[key as usize];
+        self.wanted -= usize::from(matches!(stream.state, State::Wanted(_)));
+        stream.state = State::Live(slot);
+        self.note(key);
+    }
+
+    /// A stream that the ring has forgotten is wanted again.
+    pub(super) fn now_wanted(&mut self, key: StreamKey, now: Time) {
+        let stream = &mut self.table[key as usize];
+        self.wanted += usize::from(matches!(stream.state, State::Live(_)));
+        stream.state = State::Wanted(now);
+    }
+
+    /// Forgets a stream that has no viewer.
+    pub(super) fn remove(&mut self, key: StreamKey) {
+        let stream = self.table.remove(key as usize);
+        debug_assert!(stream.viewers.is_empty(), "a viewer's stream is not forgotten");
+        self.by_id.remove(&stream.id);
+        self.wanted -= usize::from(matches!(stream.state, State::Wanted(_)));
+        self.changed.retain(|other| *other != key);
+    }
+
+    /// Adds a viewer; its place.
+    pub(super) fn join(&mut self, key: StreamKey, viewer: Key) -> u32 {
+        self.note(key);
+        let viewers = &mut self.table[key as usize].viewers;
+        viewers.push(viewer);
+        viewers.len() as u32 - 1
+    }
+
+    /// Removes the viewer at `place`. The viewer that is returned has that place from now on.
+    pub(super) fn leave(&mut self, key: StreamKey, place: u32) -> Option<Key> {
+        self.note(key);
+        let viewers = &mut self.table[key as usize].viewers;
+        viewers.swap_remove(place as usize);
+        viewers.get(place as usize).copied()
+    }
+
+    /// Tells `tell` of each stream whose number of viewers has changed; forgets those that have none. What `tell`
+    /// cannot take (false) is told another time.
+    pub(super) fn flush(&mut self, mut tell: impl FnMut(StreamId, u32) -> bool) {
+        let mut at = 0;
+        while let Some(&key) = self.changed.get(at) {
+            let stream = &mut self.table[key as usize];
+            let count = stream.viewers.len() as u32;
+            let live = matches!(stream.state, State::Live(_));
+            if live && stream.told != Some(count) {
+                if !tell(stream.id, count) {
+                    at += 1;
+                    continue;
+                }
+                stream.told = Some(count);
+            }
+            stream.changed = false;
+            self.changed.swap_remove(at);
+            if live && count == 0 {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// The wanted streams that were asked for before `time`.
+    pub(super) fn wanted_before(&self, time: Time) -> Vec<StreamKey> {
+        let late = |stream: &Stream| matches!(stream.state, State::Wanted(since) if since < time);
+        self.table.iter().filter(|(_, stream)| late(stream)).map(|(key, _)| key as StreamKey).collect()
+    }
+
+    fn note(&mut self, key: StreamKey) {
+        let stream = &mut self.table[key as usize];
+        if !stream.changed {
+            stream.changed = true;
+            self.changed.push(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot() -> StreamSlot {
+        let config = cache_core::ring::RingConfig::memfd(16 << 20);
+        let (mut writer, _ring) = cache_core::ring::Ring::create(&config).expect("16 MiB of memory");
+        writer.open_stream(StreamId(1)).expect("the first of 64")
+    }
+
+    fn told(streams: &mut Streams) -> Vec<u32> {
+        let mut told = Vec::new();
+        streams.flush(|_, count| {
+            told.push(count);
+            true
+        });
+        told
+    }
+
+    fn insert(streams: &mut Streams, state: State) -> StreamKey {
+        streams.insert(StreamId(7), state)
+    }
+
+    #[test]
+    fn control_is_told_when_the_number_changes_and_not_otherwise() {
+        let mut streams = Streams::default();
+        let key = insert(&mut streams, State::Live(slot()));
+        for viewer in [10, 11, 12] {
+            streams.join(key, viewer);
+        }
+        assert_eq!(told(&mut streams), [3]);
+        assert_eq!(streams.leave(key, 0), Some(12), "the last one takes the free place");
+        streams.join(key, 13);
+        assert_eq!(told(&mut streams), Vec::<u32>::new());
+        for _ in 0..3 {
+            streams.leave(key, 0);
+        }
+        assert_eq!(told(&mut streams), [0]);
+        assert_eq!(streams.find(StreamId(7)), None);
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_told_another_time() {
+        let mut streams = Streams::default();
+        let key = insert(&mut streams, State::Live(slot()));
+        streams.join(key, 1);
+        streams.flush(|_, _| false);
+        assert_eq!(told(&mut streams), [1]);
+    }
+
+    #[test]
+    fn a_wanted_stream_is_kept_for_its_answer_though_its_viewers_leave() {
+        let mut streams = Streams::default();
+        let key = insert(&mut streams, State::Wanted(Time::from_millis(5)));
+        streams.join(key, 1);
+        streams.leave(key, 0);
+        assert_eq!((told(&mut streams), streams.wanted()), (vec![], 1));
+        assert_eq!(streams.wanted_before(Time::from_millis(6)), [key]);
+        streams.now_live(key, slot());
+        assert_eq!((told(&mut streams), streams.wanted()), (vec![0], 0), "control must not pull it for nobody");
+    }
+}

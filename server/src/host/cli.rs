@@ -1,0 +1,85 @@
+//! The command line that all servers share:
+//!
+//! ```text
+//! weircast-X [run]  [--config FILE] [--log LEVEL]      serve
+//! weircast-X check  [--config FILE]                    look, say what was found, exit 0 or 1
+//! weircast-X --version | --help
+//! ```
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// What a role says about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Role {
+    /// The program's name.
+    pub program: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// What `--help` adds: what it does, where its configuration is described, an example.
+    pub help: &'static str,
+}
+
+/// The exit codes, as `--help` prints them ([`super::program::Exit`]).
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  ended as asked: drained after SIGTERM, or stopped by SIGINT; `check` found nothing in the way
+  1  could not start: configuration, limits, a missing database, a port in use; `check` found something
+  2  the command line is wrong
+  3  failed while serving
+  4  cut short by a second signal before the drain was over
+
+Standard output carries one line, `ready {json}`, once it serves; logs go to standard error.
+A signal: SIGTERM drains and ends, SIGINT ends, a second one ends at once.";
+
+#[derive(Debug, Parser)]
+struct Raw {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The configuration file (TOML). Every key has a default; without a file all defaults hold
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, off, or a filter [default: $RUST_LOG, else warn]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Serve (what happens without a command)
+    Run,
+    /// Check configuration, kernel features, limits and databases; start nothing
+    Check,
+}
+
+/// The command line, read.
+#[derive(Clone, Debug)]
+pub struct Cli {
+    /// What to do.
+    pub command: Command,
+    /// The configuration file, if one was named.
+    pub config: Option<PathBuf>,
+    /// The log level or filter, if one was given.
+    pub log: Option<String>,
+}
+
+impl Cli {
+    /// Reads this process's command line; prints help, version or a complaint and ends the process where that is due.
+    pub fn of_process(role: &Role) -> Cli {
+        Cli::read(role, std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Reads `args`, the program's name first.
+    pub fn read(role: &Role, args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
+        let command = Raw::command()
+            .name(role.program)
+            .bin_name(role.program)
+            .version(env!("CARGO_PKG_VERSION"))
+            .about(role.about)
+            .after_help(format!("{}\n\n{EXIT_CODES}", role.help));
+        let raw = Raw::from_arg_matches(&command.try_get_matches_from(args)?)?;
+        Ok(Cli { command: raw.command.unwrap_or(Command::Run), config: raw.config, log: raw.log })
+    }
+}

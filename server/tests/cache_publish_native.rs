@@ -1,0 +1,124 @@
+//! Publishers over Weircast's protocol: order, acknowledgement, fencing, and what ends a connection.
+
+mod cache_rig;
+
+use std::io::Write;
+
+use cache_core::units::ChunkSeq;
+use cache_core::wire::RefusalReason;
+use cache_rig::native::{Publisher, acked, receive, refused};
+use cache_rig::{Cache, until};
+
+const PAYLOAD: [u8; 1880] = [0x47; 1880];
+
+#[test]
+fn chunks_are_acknowledged_a_repeated_one_again_and_a_gap_is_noted() {
+    let cache = Cache::start("");
+    let (mut publisher, next) = Publisher::taken(&cache, "news", 1, 5);
+    assert_eq!(next, ChunkSeq::FIRST);
+    assert_eq!(acked(publisher.publish(0, &PAYLOAD)), 0);
+    assert_eq!(acked(publisher.publish(1, &PAYLOAD)), 1);
+    assert_eq!(acked(publisher.publish(1, &PAYLOAD)), 1);
+    assert_eq!(acked(publisher.publish(4, &PAYLOAD)), 4);
+    let stream = cache.stream("news");
+    assert_eq!((&stream["head"], &stream["missing"], &stream["epoch"]), (&4.into(), &2.into(), &5.into()));
+    let control = &cache.stats()["control"];
+    assert_eq!((&control["chunks_stored"], &control["chunks_duplicate"]), (&3.into(), &1.into()));
+}
+
+#[test]
+fn a_publisher_that_lost_its_link_goes_on_where_it_was() {
+    let cache = Cache::start("");
+    let (mut first, _) = Publisher::taken(&cache, "news", 1, 5);
+    first.publish(0, &PAYLOAD);
+    let (mut second, next) = Publisher::taken(&cache, "news", 1, 5);
+    assert_eq!(next, ChunkSeq::new(1));
+    assert_eq!(acked(second.publish(1, &PAYLOAD)), 1);
+    let mut end = [0];
+    let read = std::io::Read::read(&mut first.socket, &mut end);
+    assert!(matches!(read, Ok(0)) || read.is_err(), "the replaced connection is closed: {read:?}");
+}
+
+#[test]
+fn a_newer_epoch_fences_the_older() {
+    let cache = Cache::start("");
+    let (mut old, _) = Publisher::taken(&cache, "news", 1, 5);
+    old.publish(0, &PAYLOAD);
+    let (mut new, next) = Publisher::taken(&cache, "news", 1, 6);
+    assert_eq!(acked(new.publish(next.get(), &PAYLOAD)), 1);
+    let (_, answer) = Publisher::open(&cache, "news", 1, 5);
+    assert_eq!(refused(answer), RefusalReason::Fenced);
+    assert_eq!(acked(new.publish(2, &PAYLOAD)), 2, "and the newer one goes on");
+}
+
+#[test]
+fn another_key_does_not_get_a_live_name() {
+    let cache = Cache::start("");
+    let (mut rightful, _) = Publisher::taken(&cache, "news", 1, 5);
+    rightful.publish(0, &PAYLOAD);
+    let (_, answer) = Publisher::open(&cache, "news", 2, 6);
+    assert_eq!(refused(answer), RefusalReason::NameTaken);
+    assert_eq!(acked(rightful.publish(1, &PAYLOAD)), 1);
+}
+
+#[test]
+fn a_wrong_byte_ends_the_connection_and_is_never_stored() {
+    let cache = Cache::start("");
+    let (mut publisher, _) = Publisher::taken(&cache, "news", 1, 5);
+    publisher.publish(0, &PAYLOAD);
+    let mut chunk = publisher.chunk(1, &PAYLOAD);
+    let last = chunk.len() - 1;
+    chunk[last] ^= 1;
+    publisher.socket.write_all(&chunk).expect("sent");
+    assert_eq!(refused(receive(&mut publisher.socket)), RefusalReason::BadSignature);
+    assert_eq!(cache.stream("news")["head"], 0);
+    assert_eq!(cache.stats()["control"]["chunks_wrong"], 1);
+}
+
+#[test]
+fn garbage_is_refused_by_its_kind_and_the_next_publisher_is_taken() {
+    let cache = Cache::start("");
+    let oversize = |frame: &mut Vec<u8>| frame[4..8].copy_from_slice(&(8u32 << 20).to_be_bytes());
+    let version = |frame: &mut Vec<u8>| frame[1] = 99;
+    let magic = |frame: &mut Vec<u8>| frame[0] = 0;
+    let cases: [(&dyn Fn(&mut Vec<u8>), RefusalReason); 3] = [
+        (&oversize, RefusalReason::TooLarge),
+        (&version, RefusalReason::Version),
+        (&magic, RefusalReason::BadMessage),
+    ];
+    for (case, (spoil, reason)) in cases.into_iter().enumerate() {
+        let (mut publisher, _) = Publisher::taken(&cache, "news", 1, 5);
+        let mut chunk = publisher.chunk(0, &PAYLOAD);
+        spoil(&mut chunk);
+        publisher.socket.write_all(&chunk).expect("sent");
+        assert_eq!(refused(receive(&mut publisher.socket)), reason, "case {case}");
+    }
+    assert_eq!(cache.stats()["control"]["publishers_garbled"], 3);
+    let (mut publisher, _) = Publisher::taken(&cache, "news", 1, 5);
+    assert_eq!(acked(publisher.publish(0, &PAYLOAD)), 0);
+}
+
+#[test]
+fn a_publisher_in_the_middle_of_a_chunk_holds_nobody_up() {
+    let cache = Cache::start("");
+    let (mut slow, _) = Publisher::taken(&cache, "slow", 1, 1);
+    let chunk = slow.chunk(0, &PAYLOAD);
+    slow.socket.write_all(&chunk[..chunk.len() / 2]).expect("sent");
+    let (mut quick, _) = Publisher::taken(&cache, "quick", 2, 1);
+    for seq in 0..20 {
+        assert_eq!(acked(quick.publish(seq, &PAYLOAD)), seq);
+    }
+    slow.socket.write_all(&chunk[chunk.len() / 2..]).expect("sent");
+    assert_eq!(acked(receive(&mut slow.socket)), 0);
+}
+
+#[test]
+fn a_stream_whose_publisher_is_gone_is_stalled_and_then_forgotten() {
+    let cache = Cache::start("stall_forget_s = 1\n");
+    let (mut publisher, _) = Publisher::taken(&cache, "news", 1, 1);
+    publisher.publish(0, &PAYLOAD);
+    assert_eq!(cache.stream("news")["state"], "origin");
+    drop(publisher);
+    until("it is stalled", || (cache.stream("news")["state"] == "stalled").then_some(()));
+    until("it is ended", || (cache.stream("news")["state"] == "ended").then_some(()));
+}
