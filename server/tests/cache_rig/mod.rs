@@ -1,5 +1,5 @@
 //! Real cache servers on loopback, and the publishers and viewers that the tests of the control plane are made of.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it, as a module of its own")]
 
 pub mod fake_index;
 pub mod native;
@@ -199,7 +199,7 @@ pub fn response(mut stream: TcpStream) -> (u16, String) {
 pub fn transport_stream(tag: u64, span: Span) -> Vec<u8> {
     let mut generator = Generator::new(GeneratorConfig {
         rate: cache_core::units::BitRate::from_kbps(1_000),
-        content: Content::Video { fps: 25, gop_frames: 25 },
+        content: Content::Picture { fps: 25, key_frame_every: 25 },
         tag,
         ..GeneratorConfig::default()
     });
