@@ -7,11 +7,12 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use cache_core::media::packet::Packet;
-use cache_core::media::{Content, GeneratorConfig, Slice, TableMemory};
+use cache_core::media::{Content, GeneratorConfig, Pacer, Slice, TableMemory};
 use cache_core::units::BitRate;
 use media_kit::*;
 
 /// Runs `program` with `input` on its standard input; `None`, with a word, when it is not installed.
+#[allow(clippy::disallowed_methods, reason = "a thread feeds the program while its output is read")]
 fn run(program: &str, args: &[&str], input: &[u8]) -> Option<Output> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -116,6 +117,8 @@ fn check_slices(stream: &[u8], slices: &[Slice]) {
 fn h264_and_aac_are_cut_and_can_be_joined() {
     let Some(stream) = encoded(&["-c:v", "libx264", "-preset", "ultrafast", "-g", "25"]) else { return };
     check_slices(&stream, &slice(&stream));
+    let due = Pacer::new().due(&stream).expect("a transport stream").millis();
+    assert!((9_500..10_100).contains(&due), "ten seconds are sent in {due} ms");
 }
 
 #[test]

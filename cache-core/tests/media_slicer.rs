@@ -439,3 +439,19 @@ fn stamps_follow_the_streams_clock() {
     let steps: Vec<u64> = stamps.windows(2).skip(8).map(|pair| pair[1].since(pair[0]).millis()).collect();
     assert!(steps.iter().all(|step| *step == 200), "{steps:?}");
 }
+
+#[test]
+fn tables_strewn_over_too_many_packets_are_not_remembered() {
+    let section: Vec<u8> = pmt(VIDEO, &[(H264, VIDEO)], 160)[0].bytes()[5..].to_vec();
+    let strewn = |bytes: usize| {
+        let mut packets = pat(&[(1, PMT)]);
+        for (i, piece) in section.chunks(bytes).enumerate() {
+            let packet = ts(PMT).counter(i as u8);
+            packets.push(if i == 0 { packet.sections(&[&[0], piece].concat()) } else { packet.payload(piece) });
+        }
+        let mut memory = TableMemory::new();
+        memory.push_all(&media_kit::bytes(&packets));
+        memory.packets().len() / 188
+    };
+    assert_eq!((strewn(60), strewn(24), strewn(20)), (1 + 4, 1 + 8, 0));
+}

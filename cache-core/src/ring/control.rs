@@ -21,14 +21,14 @@ impl Control {
         Control { words, layout }
     }
 
-    /// Fills in the tables of a new file, the magic word last.
+    /// Fills in the tables of a new file, the version last.
     pub(super) fn format(&self) {
         for segment in 0..self.layout.segments {
             // 0 is the generation of no segment.
             self.generation(segment).store(1, Ordering::Relaxed);
         }
         let facts = [
-            (header::VERSION, VERSION),
+            (header::MAGIC, MAGIC),
             (header::BUDGET_BYTES, self.layout.budget_bytes),
             (header::STREAMS_MAX, u64::from(self.layout.streams)),
             (header::RETAIN_CHUNKS, self.layout.retain),
@@ -36,7 +36,7 @@ impl Control {
         for (word, value) in facts {
             self.words[word].store(value, Ordering::Relaxed);
         }
-        self.words[header::MAGIC].store(MAGIC, Ordering::Release);
+        self.words[header::VERSION].store(VERSION, Ordering::Release);
     }
 
     /// A segment's generation: it goes up when the segment is given up, and what was written under an older one is gone.

@@ -28,10 +28,11 @@ pub const CHUNK_BYTES_MAX: usize = PREFIX_BYTES + CHUNK_PAYLOAD_BYTES_MAX;
 /// Chunks begin on a cache line of their own, so that filling one does not disturb who reads the one before.
 pub(super) const CHUNK_ALIGN: u64 = 64;
 
-/// First word of the file; written last, when everything else stands.
+/// First word of the file, there from the start.
 pub(super) const MAGIC: u64 = u64::from_ne_bytes(*b"WeirRing");
 
-/// Counted up whenever a ring of one build cannot be read by another.
+/// Second word: counted up whenever a ring of one build cannot be read by another. Written last, when everything else
+/// stands; it is 0 until then.
 pub(super) const VERSION: u64 = 1;
 
 /// Words of the header.
@@ -49,7 +50,8 @@ pub(super) mod header {
     pub(in super::super) const COUNTERS: usize = 16;
 }
 
-const HEADER_WORDS: usize = 512;
+/// One page; under loom, which keeps a history of every word, no more than is used.
+const HEADER_WORDS: usize = if cfg!(loom) { 32 } else { 512 };
 pub(super) const SEGMENT_WORDS: usize = 2;
 pub(super) const STREAM_WORDS: usize = 8;
 pub(super) const DESCRIPTOR_WORDS: usize = 8;
@@ -62,6 +64,7 @@ const RETAIN_MAX: u64 = 1 << 16;
 const BUDGET_MAX: u64 = 1 << 46;
 
 const _: () = assert!(CHUNK_BYTES_MAX as u64 <= SEGMENT_BYTES, "a chunk never crosses two segments");
+const _: () = assert!(header::COUNTERS + super::stats::COUNTERS <= HEADER_WORDS, "the counters fit the header");
 const _: () = assert!(SEGMENT_BYTES.is_multiple_of(CHUNK_ALIGN) && CHUNK_ALIGN.is_power_of_two());
 const _: () = assert!(BUDGET_MAX / SEGMENT_BYTES <= u32::MAX as u64, "segments are numbered with 32 bits");
 const _: () = assert!(SEGMENT_BYTES <= u32::MAX as u64, "offsets in a segment are kept in 32 bits");

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::config::RingConfig;
 use super::error::RingError;
 use super::layout::{Layout, SEGMENT_BYTES};
-use super::shm::{self, SlabFile};
+use super::shm::{self, SlabFile, errno};
 use super::sync::AtomicU64;
 
 /// The control area, as atomic words. May be mapped read-only: then nothing may be stored, and loads are relaxed
@@ -62,7 +62,7 @@ pub(super) struct Slabs {
 /// Makes the file of a new ring, all zero, with every page there, and maps it.
 pub(super) fn create(config: &RingConfig, layout: &Layout) -> Result<(Words, Slabs), RingError> {
     let file = SlabFile::create(&config.backing, layout.file_bytes())?;
-    let failed = |e: std::io::Error| shm::io("map", &file.place())(errno(&e));
+    let failed = |e: std::io::Error| shm::failed("map", &file.place())(errno(&e));
     let words = Words::map(&file, layout).map_err(failed)?;
     let map = MmapOptions::new()
         .offset(layout.payload_offset)
@@ -126,8 +126,4 @@ fn populate(map: &MmapRaw, offset: usize, len: usize) -> std::io::Result<()> {
         Err(e) if e.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
         other => other,
     }
-}
-
-fn errno(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

@@ -3,19 +3,17 @@
 use std::fs::File;
 use std::ops::Deref;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-
-use rustix::io::Errno;
 
 use super::chunk::ChunkRef;
 use super::control::Control;
 use super::error::RingError;
-use super::layout::{Layout, MAGIC, VERSION, header};
+use super::layout::{CHUNK_BYTES_MAX, Layout, MAGIC, VERSION, header};
 use super::memory::Words;
-use super::shm;
+use super::shm::{self, errno};
 use super::stats::RingStats;
-use super::sync::load_acquire;
 use super::view::View;
 
 /// A read-only observer of a ring in a file: all questions of [`View`], and copies of chunks.
@@ -37,39 +35,38 @@ impl RingObserver {
     /// still being made), [`RingError::Version`] when it is one of another layout.
     pub fn open(path: &Path) -> Result<RingObserver, RingError> {
         let file = shm::open_read_only(path)?;
-        let place = path.display().to_string();
-        let failed = |what| move |e: std::io::Error| (what, Errno::from_io_error(&e).unwrap_or(Errno::IO));
-        let io = |(what, errno)| shm::io(what, &place)(errno);
-        let bytes = file.metadata().map_err(failed("look at")).map_err(io)?.len();
+        let io = |what| move |e: std::io::Error| shm::failed(what, &path.display().to_string())(errno(&e));
         let foreign = |why| RingError::Foreign { path: path.to_owned(), why };
-        if bytes < (header::WORDS * size_of::<u64>()) as u64 {
+        let bytes = file.metadata().map_err(io("look at"))?.len();
+        let mut head = [0; header::WORDS * 8];
+        if bytes < head.len() as u64 {
             return Err(foreign("it is too short"));
         }
-        let words = Words::map_read_only(file.as_fd(), header::WORDS).map_err(failed("map")).map_err(io)?;
-        if load_acquire(&words[header::MAGIC]) != MAGIC {
+        file.read_exact_at(&mut head, 0).map_err(io("read"))?;
+        let fact = |word| u64::from_ne_bytes(head.as_chunks::<8>().0[word]);
+        if fact(header::MAGIC) != MAGIC {
             return Err(foreign("its first bytes are another's"));
         }
-        let fact = |word| load_acquire(&words[word]);
-        if fact(header::VERSION) != VERSION {
-            return Err(RingError::Version { path: path.to_owned(), found: fact(header::VERSION), ours: VERSION });
+        match fact(header::VERSION) {
+            VERSION => {}
+            0 => return Err(foreign("it is still being made")),
+            found => return Err(RingError::Version { path: path.to_owned(), found, ours: VERSION }),
         }
         let layout = Layout::plan(fact(header::BUDGET_BYTES), fact(header::STREAMS_MAX), fact(header::RETAIN_CHUNKS));
         let layout = layout.map_err(|_| foreign("its header is damaged"))?;
         if bytes != layout.file_bytes() {
             return Err(foreign("its length is not what its header says"));
         }
-        let words = Words::map_read_only(file.as_fd(), layout.control_words).map_err(failed("map")).map_err(io)?;
+        let words = Words::map_read_only(file.as_fd(), layout.control_words).map_err(io("map"))?;
         Ok(RingObserver { file, view: View::new(Arc::new(Control::new(words, layout))) })
     }
 
     /// Copies a chunk, prefix and payload, into `out`, whose contents it replaces. False when the chunk was given up
     /// meanwhile or cannot be read: `out` then holds nothing.
     pub fn read(&self, chunk: &ChunkRef, out: &mut Vec<u8>) -> bool {
-        use std::os::unix::fs::FileExt;
         out.clear();
-        out.resize(chunk.len as usize, 0);
-        let whole = self.file.read_exact_at(out, chunk.file_offset).is_ok();
-        let good = whole && self.valid(chunk);
+        out.resize((chunk.len as usize).min(CHUNK_BYTES_MAX), 0);
+        let good = self.file.read_exact_at(out, chunk.file_offset).is_ok() && self.valid(chunk);
         if !good {
             out.clear();
         }

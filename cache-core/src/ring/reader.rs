@@ -13,6 +13,11 @@ use super::view::View;
 
 /// One shard's reader: all questions of [`View`], and leases. `Send`, not `Sync`: it writes its row of lease counters
 /// without a locked instruction, because nobody else does.
+///
+/// ```compile_fail,E0277
+/// fn shared_by_threads<T: Sync>() {}
+/// shared_by_threads::<cache_core::ring::Reader>();
+/// ```
 #[derive(Debug)]
 pub struct Reader {
     core: Arc<Core>,
@@ -31,18 +36,6 @@ pub struct Lease {
     segment: u32,
     file_offset: u64,
     len: u32,
-}
-
-impl Lease {
-    /// Bytes of prefix and payload.
-    pub fn len(&self) -> u32 {
-        self.len
-    }
-
-    /// Never: a chunk has its prefix at least.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
 }
 
 impl Reader {

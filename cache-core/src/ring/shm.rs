@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{FallocateFlags, FileType, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 
 use super::config::Backing;
@@ -25,7 +25,7 @@ impl SlabFile {
     /// A new file of `bytes` zero bytes, all of them allocated.
     pub(super) fn create(backing: &Backing, bytes: u64) -> Result<SlabFile, RingError> {
         let file = match backing {
-            Backing::Memfd => SlabFile { fd: memfd().map_err(io("create", "a memfd"))?, path: None },
+            Backing::Memfd => SlabFile { fd: memfd().map_err(failed("create", "a memfd"))?, path: None },
             Backing::File(path) => SlabFile { fd: named(path)?, path: Some(path.clone()) },
         };
         file.allocate_all(bytes)?;
@@ -42,7 +42,7 @@ impl SlabFile {
 
     fn allocate_all(&self, bytes: u64) -> Result<(), RingError> {
         let place = self.place();
-        let available = self.available().map_err(io("ask for the free space of", &place))?;
+        let available = self.available().map_err(failed("ask for the free space of", &place))?;
         let no_room = |available: u64| RingError::NoRoom {
             place: place.clone(),
             needed: bytes,
@@ -52,17 +52,17 @@ impl SlabFile {
         if available < bytes {
             return Err(no_room(available));
         }
-        rustix::fs::ftruncate(&self.fd, bytes).map_err(io("size", &place))?;
+        rustix::fs::ftruncate(&self.fd, bytes).map_err(failed("size", &place))?;
         match rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), 0, bytes) {
             Ok(()) => {}
             // Someone else took the space meanwhile, or a limit we could not see stands in the way.
             Err(Errno::NOSPC | Errno::NOMEM | Errno::DQUOT) => {
                 return Err(no_room(self.available().unwrap_or(0).min(bytes - 1)));
             }
-            Err(errno) => return Err(io("allocate", &place)(errno)),
+            Err(errno) => return Err(failed("allocate", &place)(errno)),
         }
         if self.path.is_none() {
-            rustix::fs::fcntl_add_seals(&self.fd, SealFlags::SHRINK | SealFlags::GROW).map_err(io("seal", &place))?;
+            rustix::fs::fcntl_add_seals(&self.fd, SealFlags::SHRINK | SealFlags::GROW).map_err(failed("seal", &place))?;
         }
         Ok(())
     }
@@ -110,31 +110,42 @@ fn memfd() -> Result<OwnedFd, Errno> {
 fn named(path: &Path) -> Result<OwnedFd, RingError> {
     let place = path.display().to_string();
     let open = |flags| rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC | flags, Mode::from_raw_mode(0o640));
-    if let Ok(old) = open(OFlags::empty()) {
-        lock(&old, path)?;
-        check_is_ring_or_empty(&old, path)?;
-        rustix::fs::unlink(path).map_err(io("replace", &place))?;
+    match open(OFlags::NONBLOCK) {
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(failed("open", &place)(errno)),
+        Ok(old) => {
+            check_is_replaceable(&old, path)?;
+            lock(&old, path)?;
+            rustix::fs::unlink(path).map_err(failed("replace", &place))?;
+        }
     }
     let new = match open(OFlags::CREATE | OFlags::EXCL) {
         Err(Errno::EXIST) => return Err(RingError::InUse { path: path.to_owned() }),
-        made => made.map_err(io("create", &place))?,
+        made => made.map_err(failed("create", &place))?,
     };
     lock(&new, path)?;
+    // From the first moment the file says whose it is, lest a process killed before it is complete leave one behind that
+    // the next takes for a stranger's. A hugetlbfs takes no writes; there the word comes with the tables.
+    let _ = rustix::io::pwrite(&new, &MAGIC.to_ne_bytes(), 0);
     Ok(new)
 }
 
 fn lock(fd: &OwnedFd, path: &Path) -> Result<(), RingError> {
     match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Err(RingError::InUse { path: path.to_owned() }),
-        other => other.map_err(io("lock", &path.display().to_string())),
+        other => other.map_err(failed("lock", &path.display().to_string())),
     }
 }
 
-fn check_is_ring_or_empty(fd: &OwnedFd, path: &Path) -> Result<(), RingError> {
+/// Only what a ring left behind is replaced, or an empty file.
+fn check_is_replaceable(fd: &OwnedFd, path: &Path) -> Result<(), RingError> {
+    let stat = rustix::fs::fstat(fd).map_err(failed("look at", &path.display().to_string()))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(RingError::Foreign { path: path.to_owned(), why: "it is no regular file" });
+    }
     let mut magic = [0; 8];
-    let got = rustix::io::pread(fd, &mut magic, 0).map_err(io("read", &path.display().to_string()))?;
-    // A process killed while making its ring leaves the magic word zero.
-    if got == 0 || magic == [0; 8] || u64::from_ne_bytes(magic) == MAGIC {
+    let got = rustix::io::pread(fd, &mut magic, 0).map_err(failed("read", &path.display().to_string()))?;
+    if got == 0 || u64::from_ne_bytes(magic) == MAGIC {
         return Ok(());
     }
     Err(RingError::Foreign { path: path.to_owned(), why: "it holds something else" })
@@ -151,11 +162,16 @@ fn memory_available() -> Option<u64> {
 /// Opens the file of someone else's ring to look at it.
 pub(super) fn open_read_only(path: &Path) -> Result<File, RingError> {
     let open = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    Ok(File::from(open.map_err(io("open", &path.display().to_string()))?))
+    Ok(File::from(open.map_err(failed("open", &path.display().to_string()))?))
 }
 
 /// Dresses a system call's error.
-pub(super) fn io(what: &'static str, place: &str) -> impl Fn(Errno) -> RingError {
+pub(super) fn failed(what: &'static str, place: &str) -> impl Fn(Errno) -> RingError {
     let place = place.to_owned();
     move |errno| RingError::Io { what, place: place.clone(), errno }
+}
+
+/// The number in an error of the standard library's.
+pub(super) fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

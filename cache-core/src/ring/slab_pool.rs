@@ -89,7 +89,7 @@ impl SlabPool {
     }
 
     /// A clean segment for stream `wanted_by`, at the cost of others if need be; `None` when there is none.
-    pub(super) fn take(&mut self, core: &Core, wanted_by: u32, owners: &[Owner]) -> Option<u32> {
+    pub(super) fn take(&mut self, core: &Core, wanted_by: u32, owners: &mut [Owner]) -> Option<u32> {
         loop {
             let (rank, index) = self.next(core, wanted_by, owners)?;
             let clean = match rank {
@@ -100,6 +100,7 @@ impl SlabPool {
                 }
                 Rank::Oldest | Rank::OwnNewest => {
                     core.control.count(Counter::evicted);
+                    owners[wanted_by as usize].newest.take_if(|newest| *newest == index);
                     if !self.give_up(core, index) {
                         // The others of this rank are leased too: giving them up would free nothing now.
                         return None;

@@ -16,6 +16,11 @@ use super::sync::Ordering;
 use crate::units::{ChunkSeq, StreamId};
 
 /// The single writer. `Send`, not `Sync`: control's thread has it. It never waits for a reader.
+///
+/// ```compile_fail,E0277
+/// fn shared_by_threads<T: Sync>() {}
+/// shared_by_threads::<cache_core::ring::Writer>();
+/// ```
 #[derive(Debug)]
 pub struct Writer {
     core: Arc<Core>,
@@ -50,16 +55,6 @@ impl Reservation {
     /// The stream it is for.
     pub fn slot(&self) -> StreamSlot {
         self.slot
-    }
-
-    /// Bytes, prefix included.
-    pub fn len(&self) -> usize {
-        self.len as usize
-    }
-
-    /// Never: there is room for the prefix at least.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 }
 
@@ -151,7 +146,7 @@ impl Writer {
     /// When `meta` speaks of another length than was reserved, or the reservation is another ring's.
     pub fn publish(&mut self, r: Reservation, meta: ChunkMeta) -> bool {
         self.check(&r);
-        assert_eq!(meta.payload_len as usize + PREFIX_BYTES, r.len(), "what is published is what was reserved");
+        assert_eq!(meta.payload_len as usize + PREFIX_BYTES, r.len as usize, "what is published is what was reserved");
         let accepted = self.open(r.slot).is_ok() && self.is_new(r.slot, meta.seq);
         if !accepted {
             self.core.control.count(Counter::publish_refused);
@@ -190,7 +185,7 @@ impl Writer {
     }
 
     fn begin_segment(&mut self, slot: StreamSlot) -> Result<u32, RingError> {
-        let Some(segment) = self.pool.take(&self.core, slot.index, &self.owners) else {
+        let Some(segment) = self.pool.take(&self.core, slot.index, &mut self.owners) else {
             self.core.control.count(Counter::no_space);
             return Err(RingError::NoSpace);
         };
