@@ -99,6 +99,7 @@ pub const fn is_question(message: &Message) -> bool {
         | Message::PublishRequest(_)
         | Message::CacheReport(_)
         | Message::CacheStreams(_)
+        | Message::CacheKeys(_)
         | Message::Resolve(_)
         | Message::StreamAnnounce(_)
         | Message::LocateStream(_) => true,

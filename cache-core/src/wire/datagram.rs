@@ -86,6 +86,8 @@ wire_kinds! {
         Resolve = 133,
         /// Index to cache: fetch it there.
         Resolved = 134,
+        /// Cache to index: the name and keys of a stream that it holds.
+        CacheKeys = 135,
         /// Index to route: a stream that this domain holds.
         StreamAnnounce = 140,
         /// Route to index.

@@ -242,6 +242,19 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// The name and keys of a stream that the cache holds: sent when the index server has not known the cache (it answers
+    /// [`CacheStreams`] with `NotJoined`), so that one that was restarted gets them back. Answered by [`CacheReportAck`].
+    pub struct CacheKeys {
+        /// The cache.
+        pub advertise: SocketAddr,
+        /// The stream.
+        pub stream: StreamName,
+        /// Its publishers' keys.
+        pub keys: List<StreamKey, KEYS_PER_STREAM_MAX>,
+    }
+}
+
+wire_struct! {
     /// Index to cache: fetch a stream from one of these caches. Repeated until acknowledged; harmless when repeated.
     pub struct CachePull {
         /// The stream.

@@ -48,7 +48,8 @@ impl Shards {
 
     /// Tells every shard.
     pub(super) fn tell_all(&self, message: impl Fn() -> ToShard, counters: &Counters) {
-        for shard in 0..self.lines.borrow().len() {
+        let count = self.lines.borrow().len();
+        for shard in 0..count {
             self.tell(shard, message(), counters);
         }
     }

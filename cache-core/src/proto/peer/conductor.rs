@@ -1,0 +1,550 @@
+//! The conductor: tells each part what concerns it and carries what one part says to the others. It owns no algorithm;
+//! what is decided is decided in the part named.
+
+
+use super::cache_link::{self, CacheEvent, CacheLink};
+use super::config::{PeerConfig, Sliding};
+use super::event::{End, Input, LinkId, Output};
+use super::handshake::{Handshakes, Ourselves, Outcome};
+use super::head::Head;
+use super::join::{Join, JoinEvent};
+use super::members::Members;
+use super::partners::{Partner, Partners};
+use super::play_buffer::{Insert, PlayBuffer, frame_bytes};
+use super::playout::Playout;
+use super::scheduler::{Scheduler, UNKNOWN_EPOCH_PAUSE, View};
+use super::stats::{Snapshot, State};
+use super::turn::Turn;
+use super::upload::Upload;
+use crate::limits::WINDOW_CHUNKS;
+use crate::peer_id::{PeerId, Tier};
+use crate::sign::{ChunkFault, stream_id};
+use crate::time::{Span, Time};
+use crate::units::{CHUNK_SPAN, ChunkSeq, StreamId};
+use crate::wire::exchange::{Leave, PeerEntry, StreamInfo, Unavailable};
+use crate::wire::{BufferMap, ChunkHeader, Frame, RefusalReason};
+
+/// How long the first chunks may take before the cache is asked once more where to begin. Our guess.
+const BEGIN_PATIENCE: Span = Span::from_secs(4);
+
+/// What exists from the moment on at which a cache has said where to begin.
+#[derive(Debug)]
+struct Watching {
+    buffer: PlayBuffer,
+    head: Head,
+    playout: Playout,
+    began: Time,
+}
+
+/// The parts of a peer.
+#[derive(Debug)]
+pub(super) struct Conductor {
+    stream: StreamId,
+    join: Join,
+    members: Members,
+    handshakes: Handshakes,
+    partners: Partners,
+    cache: CacheLink,
+    scheduler: Scheduler,
+    upload: Upload,
+    watching: Option<Watching>,
+    /// N.
+    size: u32,
+    deadline: Time,
+    next_tick: Time,
+    finished: bool,
+}
+
+impl Conductor {
+    pub(super) fn new(config: &PeerConfig, first_exchange: u32) -> Conductor {
+        let stream = stream_id(&config.stream);
+        Conductor {
+            stream,
+            join: Join::new(stream, first_exchange),
+            members: Members::default(),
+            handshakes: Handshakes::default(),
+            partners: Partners::default(),
+            cache: CacheLink::new(),
+            scheduler: Scheduler::default(),
+            upload: Upload::default(),
+            watching: None,
+            size: 1,
+            deadline: Time::NEVER,
+            next_tick: Time::NEVER,
+            finished: false,
+        }
+    }
+
+    pub(super) fn handle(&mut self, t: &mut Turn<'_>, input: Input) {
+        if self.finished {
+            return;
+        }
+        match input {
+            Input::Start if self.join.is_idle() => {
+                self.deadline = t.in_ms(t.tuning().join_deadline_ms);
+                self.next_tick = t.now;
+                self.join.start(t);
+            }
+            Input::Start | Input::Tick => {}
+            Input::Datagram { from, datagram } => {
+                let said = self.join.datagram(t, from, &datagram);
+                self.servers_said(t, said);
+            }
+            Input::Accepted { link, from } => self.handshakes.accepted(t, link, from),
+            Input::Connected { link } => {
+                let us = self.ourselves(t);
+                self.handshakes.connected(t, link, &us);
+                self.cache.connected(t, link, &us);
+            }
+            Input::Closed { link } => self.closed(t, link),
+            Input::Frame { link, frame } => self.frame(t, link, frame),
+            Input::Chunk { link, header, checked } => self.chunk(t, link, &header, checked),
+            Input::ChunkSent { link, seq } => {
+                if self.upload.sent(t, link, seq)
+                    && let Some(partner) = self.partners.get_mut(link)
+                {
+                    partner.worth.uploaded();
+                }
+            }
+            Input::Leave => self.finish(t, End::Left),
+        }
+        self.go_on(t);
+    }
+
+    pub(super) fn next_timeout(&self) -> Time {
+        if self.finished {
+            return Time::NEVER;
+        }
+        let play = self.watching.as_ref().map_or(Time::NEVER, |w| w.playout.next_timeout());
+        self.next_tick.min(self.join.next_timeout()).min(play)
+    }
+
+    pub(super) fn snapshot(&self, now: Time) -> Snapshot {
+        let watching = self.watching.as_ref();
+        let state = match watching {
+            _ if self.finished => State::Finished,
+            Some(w) if w.playout.is_waiting() => State::Buffering,
+            Some(w) if w.playout.is_stalled() => State::Stalled,
+            Some(_) => State::Playing,
+            None if self.join.has_joined() => State::Opening,
+            None if self.join.is_idle() => State::Idle,
+            None => State::Joining,
+        };
+        Snapshot {
+            peer_id: self.join.id(),
+            domain: self.join.domain(),
+            seen: self.join.seen(),
+            state,
+            position: watching.map_or(ChunkSeq::FIRST, |w| w.buffer.position()),
+            head: watching.map_or(ChunkSeq::FIRST, |w| w.head.estimate(now)),
+            buffer_ms: watching.map_or(0, |w| w.buffer.contiguous() * CHUNK_SPAN.millis()),
+            partners: self.partners.len(),
+            members: self.members.len(),
+            size: self.size,
+            cache: self.cache.open().and_then(|_| self.cache.address()),
+        }
+    }
+
+    /// What follows from any input and from time alone.
+    fn go_on(&mut self, t: &mut Turn<'_>) {
+        if self.finished || self.join.is_idle() {
+            return;
+        }
+        let said = self.join.tick(t);
+        self.servers_said(t, said);
+        if self.next_tick <= t.now {
+            self.next_tick = t.in_ms(t.tuning().announce_ms);
+            self.tick(t);
+        }
+        self.watch(t);
+    }
+
+    /// What may wait for a tenth of a second: links that are late, partners that are silent or low, news to tell.
+    fn tick(&mut self, t: &mut Turn<'_>) {
+        self.handshakes.expire(t, &mut self.members);
+        let waiting = self.scheduler.requests.open_at_cache() > 0;
+        let said = self.cache.tick(t, waiting);
+        self.cache_said(t, said);
+        for link in self.partners.silent(t) {
+            t.stats.partners_silent += 1;
+            self.part(t, link, RefusalReason::TooSlow);
+        }
+        for link in self.partners.lowest(t, self.join.id()) {
+            if let Some(partner) = self.drop_partner(link) {
+                t.close(link);
+                self.remember(t, &partner);
+            }
+        }
+        self.refill(t);
+        let short = self.members.len() < self.members_wanted(t);
+        let map = self.map();
+        self.partners.tick(t, &map, short);
+        match &mut self.watching {
+            None if self.deadline <= t.now && self.join.has_joined() => self.finish(t, End::NoCache),
+            Some(w) if w.playout.is_waiting() && w.began.after(BEGIN_PATIENCE) <= t.now => {
+                w.began = t.now;
+                self.cache.reopen(t);
+            }
+            _ => {}
+        }
+    }
+
+    /// Plays, asks and uploads.
+    fn watch(&mut self, t: &mut Turn<'_>) {
+        let Some(w) = self.watching.as_mut().filter(|_| !self.finished) else { return };
+        let base = w.buffer.map().base();
+        w.playout.advance(t, &mut w.buffer, &w.head);
+        if w.playout.is_ended() {
+            return self.finish(t, End::StreamEnded);
+        }
+        if w.buffer.map().base() > base {
+            self.scheduler.requests.forget_before(w.buffer.map().base());
+            t.out.push(Output::Forget { before: w.buffer.map().base() });
+        }
+        let others: Vec<PeerId> = self.partners.ids().chain(self.members.ids()).collect();
+        let view = View {
+            stream: self.stream,
+            me: self.join.id(),
+            others: &others,
+            buffer: &w.buffer,
+            head: &w.head,
+            playout: &w.playout,
+            began: w.began,
+        };
+        let struck = self.scheduler.run(t, &view, &mut self.partners, &mut self.cache);
+        self.upload.pump(t, self.stream, &w.buffer);
+        for link in struck {
+            t.stats.partners_struck += 1;
+            self.part(t, link, RefusalReason::TooSlow);
+        }
+    }
+
+    fn servers_said(&mut self, t: &mut Turn<'_>, said: Option<JoinEvent>) {
+        match said {
+            Some(JoinEvent::Joined(joined)) => {
+                self.size = joined.size;
+                self.cache.caches(&joined.caches);
+                t.out.push(Output::Keys { keys: joined.keys.into_vec() });
+                self.scheduler.requests.keys_came();
+                self.learn(t, &joined.members);
+                self.next_tick = t.now;
+            }
+            Some(JoinEvent::Size(size)) => self.size = size,
+            Some(JoinEvent::Keys(keys)) => {
+                t.out.push(Output::Keys { keys });
+                self.scheduler.requests.keys_came();
+            }
+            Some(JoinEvent::Failed(end)) => self.finish(t, end),
+            None => {}
+        }
+    }
+
+    fn closed(&mut self, t: &mut Turn<'_>, link: LinkId) {
+        if self.handshakes.closed(t, link, &mut self.members) {
+            return;
+        }
+        if let Some(partner) = self.drop_partner(link) {
+            t.stats.partners_lost += 1;
+            self.avoid(t, &partner);
+        }
+        let said = self.cache.closed(t, link);
+        self.cache_said(t, said);
+    }
+
+    fn frame(&mut self, t: &mut Turn<'_>, link: LinkId, frame: Frame) {
+        if self.cache.link() == Some(link) {
+            let said = self.cache.frame(t, frame, self.stream);
+            return self.cache_said(t, said);
+        }
+        let us = self.ourselves(t);
+        match self.handshakes.frame(t, link, &frame, &us, &self.partners, &mut self.members) {
+            Some(Outcome::Partner { partner, replaces }) => {
+                if let Some(older) = replaces {
+                    self.drop_partner(older);
+                    t.close(older);
+                }
+                self.members.forget(partner.id);
+                let map = self.map();
+                self.partners.add(t, link, *partner, &map);
+            }
+            Some(Outcome::Nothing) => {}
+            None => self.partner_said(t, link, frame),
+        }
+    }
+
+    fn partner_said(&mut self, t: &mut Turn<'_>, link: LinkId, frame: Frame) {
+        if self.partners.get_mut(link).is_none() {
+            return;
+        }
+        self.partners.heard(link, t.now);
+        let buffer = self.watching.as_ref().map(|w| &w.buffer);
+        match frame {
+            Frame::Gossip(gossip) => self.partners.gossip(link, gossip.map, buffer.map(PlayBuffer::position)),
+            Frame::Have(have) => {
+                if let Some(buffer) = buffer {
+                    self.partners.have(link, &have, buffer.map());
+                }
+            }
+            Frame::Request(request) => self.upload.request(t, link, &request, self.stream, buffer),
+            Frame::Unavailable(said) => self.not_from_partner(t, link, &said),
+            Frame::PartnersQuery(_) => self.partners.answer(t, link),
+            Frame::Partners(list) => self.learn(t, &list.peers),
+            Frame::Leave(leave) => {
+                t.close(link);
+                let Some(partner) = self.drop_partner(link) else { return };
+                t.stats.partners_lost += 1;
+                if leave.reason == RefusalReason::Full {
+                    self.remember(t, &partner);
+                } else {
+                    self.avoid(t, &partner);
+                }
+            }
+            _ => {
+                t.stats.frames_unexpected += 1;
+                self.part(t, link, RefusalReason::BadMessage);
+            }
+        }
+    }
+
+    /// A partner has not got what it was asked for.
+    fn not_from_partner(&mut self, t: &mut Turn<'_>, link: LinkId, said: &Unavailable) {
+        let Some(partner) = self.partners.get_mut(link) else { return };
+        for seq in run(said) {
+            self.scheduler.requests.settle(link, seq);
+            if self.scheduler.requests.given_up(link, seq, false) {
+                t.stats.unavailable += 1;
+                partner.rate.failed();
+                partner.map.set(seq, false);
+            }
+        }
+    }
+
+    fn cache_said(&mut self, t: &mut Turn<'_>, said: CacheEvent) {
+        match said {
+            CacheEvent::Nothing => {}
+            CacheEvent::Info(info) => self.opened(t, &info),
+            CacheEvent::Unavailable(said) => self.not_from_cache(t, &said),
+            CacheEvent::Ended(last) => {
+                if let Some(w) = &mut self.watching {
+                    w.head.observe(last, t.now);
+                    w.buffer.ends_with(last);
+                }
+            }
+            CacheEvent::Lost(link) => self.scheduler.requests.drop_cache(link),
+        }
+    }
+
+    /// A cache has said where to begin, or answered a probe.
+    fn opened(&mut self, t: &mut Turn<'_>, info: &StreamInfo) {
+        match &mut self.watching {
+            Some(w) if !w.playout.is_waiting() || info.begin <= w.buffer.position() => w.head.observe(info.head, t.now),
+            _ => {
+                let buffer = match t.tuning().sliding {
+                    Sliding::Clock => PlayBuffer::new(info.begin),
+                    Sliding::Strict => PlayBuffer::strict(info.begin),
+                };
+                self.scheduler.requests.forget_before(buffer.map().base());
+                self.partners.begin(buffer.position());
+                let (head, playout) = (Head::new(info.head, t.now), Playout::new(t.tuning()));
+                self.watching = Some(Watching { buffer, head, playout, began: t.now });
+            }
+        }
+    }
+
+    fn not_from_cache(&mut self, t: &mut Turn<'_>, said: &Unavailable) {
+        let (Some(link), Some(w)) = (self.cache.open(), &self.watching) else { return };
+        let until = t.now.after(cache_link::hold_off(said.reason));
+        for seq in run(said).filter(|seq| w.buffer.map().slot(*seq).is_some()) {
+            self.scheduler.requests.settle(link, seq);
+            if self.scheduler.requests.given_up(link, seq, true) {
+                t.stats.unavailable += 1;
+                self.scheduler.requests.hold_off_cache(seq, until);
+            }
+        }
+        let first = w.buffer.position();
+        if w.playout.is_waiting() && said.reason == RefusalReason::Gone && run(said).any(|seq| seq == first) {
+            self.cache.reopen(t);
+        }
+    }
+
+    /// A chunk came: accounted to its sender, judged, and if it is good and was asked for, taken in.
+    fn chunk(&mut self, t: &mut Turn<'_>, link: LinkId, header: &ChunkHeader, checked: Result<(), ChunkFault>) {
+        let seq = header.seq;
+        let from_cache = self.cache.link() == Some(link);
+        let source = if from_cache { self.cache.address() } else { self.partners.get_mut(link).map(|p| p.source) };
+        let Some(source) = source else {
+            t.stats.chunks_unrequested += 1;
+            return;
+        };
+        t.stats.received(source, from_cache, frame_bytes(header));
+        if from_cache {
+            self.cache.heard(t.now);
+        } else {
+            self.partners.heard(link, t.now);
+        }
+        let asked = self.scheduler.requests.settle(link, seq);
+        let in_time = self.scheduler.requests.given_up(link, seq, from_cache);
+        match checked {
+            Ok(()) if asked => self.take_in(t, link, header, in_time),
+            Ok(()) => t.stats.chunks_unrequested += 1,
+            Err(ChunkFault::UnknownEpoch(_)) => {
+                t.stats.chunks_unknown_epoch += 1;
+                if asked {
+                    self.scheduler.requests.hold_off(seq, t.now.after(UNKNOWN_EPOCH_PAUSE));
+                    self.join.want_keys(t);
+                }
+                self.charge(link, in_time);
+            }
+            Err(_) => {
+                t.stats.chunks_refused += 1;
+                self.wrong_chunk(t, link);
+            }
+        }
+    }
+
+    /// A good chunk that was asked for.
+    fn take_in(&mut self, t: &mut Turn<'_>, link: LinkId, header: &ChunkHeader, in_time: bool) {
+        let seq = header.seq;
+        let Some(w) = &mut self.watching else { return };
+        w.head.observe(seq, t.now);
+        match w.buffer.insert(header) {
+            Insert::Kept => {
+                t.stats.chunks_verified += 1;
+                t.out.push(Output::Keep { seq });
+                self.partners.announce(seq);
+            }
+            Insert::Duplicate => t.stats.chunks_duplicate += 1,
+            Insert::TooOld | Insert::TooNew => t.stats.chunks_late += 1,
+        }
+        if let Some(other) = self.scheduler.requests.arrived(link, seq)
+            && let Some(partner) = self.partners.get_mut(other)
+        {
+            partner.rate.withdrawn();
+        }
+        if let Some(partner) = self.partners.get_mut(link) {
+            partner.delivered(seq, in_time);
+        }
+    }
+
+    /// A request that was open at this partner has come to nothing.
+    fn charge(&mut self, link: LinkId, was_open: bool) {
+        if let Some(partner) = self.partners.get_mut(link).filter(|_| was_open) {
+            partner.rate.failed();
+        }
+    }
+
+    /// Who sends a wrong chunk is not asked again: a peer is banned, a cache left for the next.
+    fn wrong_chunk(&mut self, t: &mut Turn<'_>, link: LinkId) {
+        if self.cache.link() == Some(link) {
+            let said = self.cache.fail(t, true);
+            return self.cache_said(t, said);
+        }
+        if let Some(partner) = self.partners.get_mut(link) {
+            t.stats.peers_banned += 1;
+            let until = t.in_ms(t.tuning().ban_ms);
+            self.members.ban(partner.id, until);
+            if let Some(addr) = partner.addr {
+                self.members.avoid(addr, until);
+            }
+        }
+        self.part(t, link, RefusalReason::BadSignature);
+    }
+
+    /// Dials members until there are enough partners; the last place is for one from outside the nearest tier.
+    fn refill(&mut self, t: &mut Turn<'_>) {
+        let me = self.join.id();
+        if me == PeerId::NONE {
+            return;
+        }
+        let wanted = t.tuning().partners_wanted(self.size);
+        let nearest = self.partners.ids().map(|id| me.tier(id)).max().unwrap_or(Tier::ELSEWHERE);
+        loop {
+            let have = self.partners.len() + self.handshakes.dialled();
+            if have >= wanted {
+                return;
+            }
+            let outside = (have + 1 == wanted && !self.partners.any_outside(me, nearest)).then_some(nearest);
+            match self.members.pick(t.now, me, outside, t.rng) {
+                Some(entry) => self.handshakes.dial(t, entry),
+                None => break,
+            }
+        }
+        if self.size as usize > self.partners.len() + self.handshakes.dialled() + 1 {
+            self.join.refresh(t);
+        }
+    }
+
+    /// Peers that somebody named: members, unless they are partners or ourselves.
+    fn learn(&mut self, t: &mut Turn<'_>, entries: &[PeerEntry]) {
+        let me = self.join.id();
+        for entry in entries.iter().filter(|e| e.peer != me && self.partners.link_of(e.peer).is_none()) {
+            self.members.learn(entry, t.now);
+        }
+        self.members.evict(t, me, t.tuning().members_wanted(self.size));
+    }
+
+    /// Eq. (1), as far as so many exist.
+    fn members_wanted(&self, t: &Turn<'_>) -> usize {
+        t.tuning().members_wanted(self.size).min((self.size as usize).saturating_sub(1 + self.partners.len()))
+    }
+
+    /// A former partner is a member again, to be dialled when its time has come.
+    fn remember(&mut self, t: &mut Turn<'_>, partner: &Partner) {
+        if let Some(addr) = partner.addr {
+            self.learn(t, &[PeerEntry { peer: partner.id, addr }]);
+        }
+        self.avoid(t, partner);
+    }
+
+    fn avoid(&mut self, t: &Turn<'_>, partner: &Partner) {
+        if let Some(addr) = partner.addr {
+            self.members.avoid(addr, t.in_ms(t.tuning().redial_ms));
+        }
+    }
+
+    /// Ends a partnership from our side.
+    fn part(&mut self, t: &mut Turn<'_>, link: LinkId, reason: RefusalReason) {
+        if let Some(partner) = self.drop_partner(link) {
+            t.send(link, Leave { reason });
+            t.close(link);
+            self.avoid(t, &partner);
+        }
+    }
+
+    fn drop_partner(&mut self, link: LinkId) -> Option<Partner> {
+        self.scheduler.requests.drop_partner(link);
+        self.upload.drop_link(link);
+        self.partners.remove(link)
+    }
+
+    /// Says farewell to everybody and ends.
+    fn finish(&mut self, t: &mut Turn<'_>, end: End) {
+        for link in self.partners.links() {
+            t.send(link, Leave { reason: RefusalReason::Leaving });
+            t.close(link);
+            self.drop_partner(link);
+        }
+        let rest = self.handshakes.take_links().into_iter().chain(self.cache.link());
+        rest.for_each(|link| t.close(link));
+        self.join.leave(t);
+        t.out.push(Output::Finished { end });
+        self.finished = true;
+    }
+
+    fn ourselves(&self, t: &Turn<'_>) -> Ourselves {
+        let kbps = self.watching.as_ref().map_or(0, |w| w.buffer.stream_kbps());
+        let accepted_max = t.tuning().accepted_limit(self.size, kbps);
+        Ourselves { id: self.join.id(), stream: self.stream, accepted_max }
+    }
+
+    fn map(&self) -> BufferMap {
+        self.watching.as_ref().map_or(BufferMap::new(ChunkSeq::FIRST), |w| *w.buffer.map())
+    }
+}
+
+/// The chunks that a refusal names, a window's worth at most.
+fn run(said: &Unavailable) -> impl Iterator<Item = ChunkSeq> + use<> {
+    let first = said.first;
+    (0..u64::from(said.count).min(WINDOW_CHUNKS)).map(move |offset| first.ahead(offset))
+}
+

@@ -1,0 +1,340 @@
+//! What a peer can be told. Every number stands here with its key, unit, default and source; `paper` means the
+//! section or equation of the paper, everything else is our guess or follows from another number, and says so.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{HISTORY_CHUNKS, WINDOW_CHUNKS};
+use crate::time::Span;
+use crate::units::CHUNK_SPAN;
+use crate::wire::StreamName;
+
+/// A peer: which stream, whom to ask, where it is reached, and its [`Tuning`].
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// The stream to watch.
+    pub stream: StreamName,
+    /// The route servers, in the order to try; at least one.
+    pub routes: Vec<SocketAddr>,
+    /// Where the peer takes TCP links and, on the same port, sends its datagrams from. An unspecified address means
+    /// "where the index server sees me". `None`: it takes no links and only dials.
+    pub listen: Option<SocketAddr>,
+    /// The numbers.
+    pub tuning: Tuning,
+}
+
+/// How the window moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sliding {
+    /// Once started, one slot per chunk's length; a hole that reaches the play position is a missed chunk.
+    #[default]
+    Clock,
+    /// The paper's words taken literally, for the simulator: play-out begins at slot 48 and moves only while the
+    /// first 48 slots are all held, so that one hole freezes it.
+    Strict,
+}
+
+/// Which rule sets how much is asked of a partner (paper, eq. (5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestControl {
+    /// Eq. (5) as printed: 0 is absorbing.
+    Paper,
+    /// Eq. (5) repaired: remembers the last failure, grows by 1 above it, and probes a muted partner again.
+    #[default]
+    Repaired,
+}
+
+/// How "the next third of the window" is read (paper, section 3.2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UrgentZone {
+    /// A third of the window: slots 48, 85 and 123 for history, urgent and normal.
+    #[default]
+    ThirdOfWindow,
+    /// A third of what follows the play position: 48, 69 and 139.
+    ThirdOfRest,
+}
+
+/// A peer's numbers. Unknown keys are errors; [`Tuning::check`] says which value is out of range.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tuning {
+    /// From the start to the first chunk on offer; after that the peer gives up. Our guess: a person's patience.
+    pub join_deadline_ms: u64,
+
+    /// c of eq. (1): members are `(c + 1) * log N`. Paper: "about 3 ln N", so 2.
+    pub members_c: f64,
+    /// The logarithm's base in eqs. (1) and (2). Paper: e.
+    pub log_base: f64,
+    /// Fewest members and partners wanted, however small N is (as far as so many exist). Our guess.
+    pub neighbours_min: usize,
+    /// Most accepted partners, whatever eq. (2) allows. Our guess.
+    pub accepted_max: usize,
+    /// Upload that others may have, in kbit/s; 0: unlimited. BW of eq. (2).
+    pub upload_kbps: u64,
+    /// Period after which the worst partners are exchanged. Our guess.
+    pub optimise_period_ms: u64,
+    /// k of section 3.1.5, 0 <= k < 1/2: `floor(k * partners)` are exchanged each period. Our guess.
+    pub exchange_share: f64,
+    /// p of eq. (3), 0 < p < 1: what a download is worth against an upload. Our guess.
+    pub download_weight: f64,
+    /// Period of buffer maps to partners, which are the heartbeat too. Our guess.
+    pub gossip_ms: u64,
+    /// Missed heartbeats after which a partner is gone. Our guess.
+    pub gossip_missed_max: u64,
+    /// From a TCP link's beginning to its Welcome. Our guess; below the 5 s that servers grant.
+    pub handshake_ms: u64,
+    /// For how long a peer that did not take a link is not dialled again. Our guess.
+    pub redial_ms: u64,
+    /// For how long a peer that sent a wrong chunk is refused. Our guess.
+    pub ban_ms: u64,
+
+    /// How the window moves.
+    pub sliding: Sliding,
+    /// Contiguous chunks from the first one on before play-out begins. Our guess: a second of media.
+    pub startup_chunks: u64,
+    /// How far behind the newest chunk play-out is: the time a chunk has to travel through the swarm. Our guess.
+    pub play_delay_ms: u64,
+    /// Largest correction of the play-out's speed against the publisher's clock, in thousandths. Our guess: 25 times a
+    /// bad crystal's 200 ppm, and too little for a player's buffer to notice.
+    pub slew_permille: u64,
+    /// Later than this by the clock, play-out was interrupted: it skips ahead instead of catching up. Our guess.
+    pub gap_ms: u64,
+
+    /// Which form of eq. (5) is used.
+    pub request_control: RequestControl,
+    /// k of eq. (4), 1 < k: how much more is asked for than an even share. Paper's legend gives 1 < k < M.
+    pub request_share: f64,
+    /// L of eq. (5): the least that is asked of a partner that answers. Our guess.
+    pub request_floor: u32,
+    /// The period of eq. (5). Our guess: several round trips.
+    pub request_period_ms: u64,
+    /// T of the repaired eq. (5): how long a partner that failed is not asked. Our guess.
+    pub request_mute_ms: u64,
+    /// Longest wait for a chunk from a partner; a third of the time that is left when that is less. Our guess.
+    pub request_timeout_ms: u64,
+    /// Shortest wait for a chunk. Our guess: a round trip between continents.
+    pub request_timeout_min_ms: u64,
+    /// Requests in a row that a partner may leave unanswered. Our guess.
+    pub request_strikes_max: u32,
+    /// How the urgent zone is read.
+    pub urgent_zone: UrgentZone,
+    /// An urgent chunk is asked of the cache when less than this is left before it is played. Our guess: two tries at
+    /// a cache.
+    pub cache_reserve_ms: u64,
+    /// Longest wait for a chunk from the cache once it is published. Our guess.
+    pub cache_timeout_ms: u64,
+    /// How many chunks ahead of the newest a responsible peer asks of the cache. Our guess: covers the error of the
+    /// estimate of the newest.
+    pub seed_ahead_chunks: u64,
+    /// When no partner announces a published chunk, the number of responsible peers doubles each time this passes.
+    /// Our guess: time for a few hops between partners.
+    pub seed_step_ms: u64,
+    /// Longest time a new chunk waits to be announced together with others. Our guess; the machine's tick.
+    pub announce_ms: u64,
+
+    /// Chunks that one partner may have waiting for upload. Our guess.
+    pub upload_queue_max: usize,
+    /// A waiting upload older than this is refused: its asker has gone elsewhere. Follows from `request_timeout_ms`.
+    pub upload_patience_ms: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning {
+            join_deadline_ms: 15_000,
+            members_c: 2.0,
+            log_base: std::f64::consts::E,
+            neighbours_min: 4,
+            accepted_max: 16,
+            upload_kbps: 0,
+            optimise_period_ms: 10_000,
+            exchange_share: 0.2,
+            download_weight: 0.7,
+            gossip_ms: 1_000,
+            gossip_missed_max: 3,
+            handshake_ms: 3_000,
+            redial_ms: 10_000,
+            ban_ms: 600_000,
+            sliding: Sliding::Clock,
+            startup_chunks: 5,
+            play_delay_ms: 6_000,
+            slew_permille: 5,
+            gap_ms: 1_000,
+            request_control: RequestControl::Repaired,
+            request_share: 2.0,
+            request_floor: 2,
+            request_period_ms: 500,
+            request_mute_ms: 1_000,
+            request_timeout_ms: 1_000,
+            request_timeout_min_ms: 300,
+            request_strikes_max: 3,
+            urgent_zone: UrgentZone::ThirdOfWindow,
+            cache_reserve_ms: 1_500,
+            cache_timeout_ms: 1_000,
+            seed_ahead_chunks: 3,
+            seed_step_ms: 1_000,
+            announce_ms: 100,
+            upload_queue_max: 16,
+            upload_patience_ms: 1_000,
+        }
+    }
+}
+
+/// A value out of range: the key and what it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {allowed}")]
+pub struct BadTuning {
+    /// The key.
+    pub key: &'static str,
+    /// What it may be.
+    pub allowed: &'static str,
+}
+
+impl Tuning {
+    /// Checks every range.
+    pub fn check(&self) -> Result<(), BadTuning> {
+        let ahead_ms = (WINDOW_CHUNKS - HISTORY_CHUNKS) * CHUNK_SPAN.millis();
+        let rules = [
+            ("members_c", "must be at least 0 and at most 20", (0.0..=20.0).contains(&self.members_c)),
+            ("log_base", "must be above 1 and at most 10", self.log_base > 1.0 && self.log_base <= 10.0),
+            ("neighbours_min", "must be 1 to 16", (1..=16).contains(&self.neighbours_min)),
+            ("accepted_max", "must be at most 256", self.accepted_max <= 256),
+            ("optimise_period_ms", "must be at least 1000", self.optimise_period_ms >= 1_000),
+            ("exchange_share", "must be at least 0 and below 0.5", (0.0..0.5).contains(&self.exchange_share)),
+            ("download_weight", "must be between 0 and 1", self.download_weight > 0.0 && self.download_weight < 1.0),
+            ("gossip_ms", "must be at least 100", self.gossip_ms >= 100),
+            ("gossip_missed_max", "must be at least 1", self.gossip_missed_max >= 1),
+            ("handshake_ms", "must be at least 100", self.handshake_ms >= 100),
+            ("startup_chunks", "must be 1 to 200", (1..=200).contains(&self.startup_chunks)),
+            ("play_delay_ms", "must be 400 to 40000", (400..ahead_ms).contains(&self.play_delay_ms)),
+            ("slew_permille", "must be at most 100", self.slew_permille <= 100),
+            ("gap_ms", "must be at least 200", self.gap_ms >= 200),
+            ("request_share", "must be above 1", self.request_share > 1.0 && self.request_share <= 100.0),
+            ("request_floor", "must be above 1 and at most 64", (2..=64).contains(&self.request_floor)),
+            ("request_period_ms", "must be at least 100", self.request_period_ms >= 100),
+            (
+                "request_timeout_ms",
+                "must be at least request_timeout_min_ms",
+                self.request_timeout_ms >= self.request_timeout_min_ms,
+            ),
+            ("request_timeout_min_ms", "must be at least 50", self.request_timeout_min_ms >= 50),
+            ("request_strikes_max", "must be at least 1", self.request_strikes_max >= 1),
+            ("cache_reserve_ms", "must be below play_delay_ms", self.cache_reserve_ms < self.play_delay_ms),
+            ("cache_timeout_ms", "must be at least 100", self.cache_timeout_ms >= 100),
+            ("seed_ahead_chunks", "must be at most 32", self.seed_ahead_chunks <= 32),
+            ("seed_step_ms", "must be at least 100", self.seed_step_ms >= 100),
+            ("announce_ms", "must be 10 to 1000", (10..=1_000).contains(&self.announce_ms)),
+            ("upload_queue_max", "must be 1 to 256", (1..=256).contains(&self.upload_queue_max)),
+        ];
+        match rules.into_iter().find(|(_, _, holds)| !holds) {
+            Some((key, allowed, _)) => Err(BadTuning { key, allowed }),
+            None => Ok(()),
+        }
+    }
+
+    /// Slots of the urgent zone, behind the history.
+    pub const fn urgent_chunks(&self) -> u64 {
+        match self.urgent_zone {
+            UrgentZone::ThirdOfWindow => WINDOW_CHUNKS / 3,
+            UrgentZone::ThirdOfRest => (WINDOW_CHUNKS - HISTORY_CHUNKS) / 3,
+        }
+    }
+
+    /// How far behind the newest chunk to begin, in chunks.
+    pub const fn back_chunks(&self) -> u16 {
+        (self.play_delay_ms / CHUNK_SPAN.millis()) as u16
+    }
+
+    pub(crate) const fn play_delay(&self) -> Span {
+        Span::from_millis(self.play_delay_ms)
+    }
+
+    pub(crate) const fn cache_reserve(&self) -> Span {
+        Span::from_millis(self.cache_reserve_ms)
+    }
+
+    pub(crate) const fn cache_timeout(&self) -> Span {
+        Span::from_millis(self.cache_timeout_ms)
+    }
+
+    /// After so long without a frame a partner is gone.
+    pub(crate) const fn silence_max(&self) -> Span {
+        Span::from_millis(self.gossip_ms.saturating_mul(self.gossip_missed_max))
+    }
+
+    /// Eq. (1): how many members to know in a domain of `size` peers.
+    pub fn members_wanted(&self, size: u32) -> usize {
+        self.neighbours(size, self.members_c + 1.0)
+    }
+
+    /// How many partners to have in a domain of `size` peers.
+    pub fn partners_wanted(&self, size: u32) -> usize {
+        self.neighbours(size, 1.0)
+    }
+
+    /// Eq. (2) repaired: how many links to accept. The paper's `BW / S - 1` gives a small uplink no partner at all,
+    /// though in a pull mesh a partner takes only a share of the stream: so it is never below the partners wanted.
+    /// `stream_kbps` is S; an upload of 0 (unlimited) or an unknown S leaves only `accepted_max`.
+    pub fn accepted_limit(&self, size: u32, stream_kbps: u64) -> usize {
+        let by_uplink = match (self.upload_kbps, stream_kbps) {
+            (0, _) | (_, 0) => self.accepted_max,
+            (uplink, stream) => (uplink / stream).saturating_sub(1).min(self.accepted_max as u64) as usize,
+        };
+        by_uplink.max(self.partners_wanted(size)).min(self.accepted_max)
+    }
+
+    fn neighbours(&self, size: u32, factor: f64) -> usize {
+        let scaled = (factor * f64::from(size.max(1)).ln() / self.log_base.ln()).ceil();
+        (scaled as usize).max(self.neighbours_min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_in_range() {
+        assert_eq!(Tuning::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named() {
+        let wrong = Tuning { exchange_share: 0.5, ..Tuning::default() };
+        let said = wrong.check().expect_err("0.5 is not below 0.5").to_string();
+        assert_eq!(said, "exchange_share: must be at least 0 and below 0.5");
+    }
+
+    #[test]
+    fn neighbours_follow_equation_one() {
+        let t = Tuning::default();
+        let wanted = |n| (t.members_wanted(n), t.partners_wanted(n));
+        assert_eq!(wanted(1), (4, 4), "never below the least");
+        assert_eq!(wanted(20), (9, 4), "3 ln 20 = 8.99");
+        assert_eq!(wanted(1_000), (21, 7), "3 ln 1000 = 20.7, ln 1000 = 6.9");
+        assert_eq!(wanted(65_536), (34, 12));
+    }
+
+    #[test]
+    fn a_small_uplink_still_serves_somebody() {
+        let t = |upload_kbps| Tuning { upload_kbps, ..Tuning::default() };
+        assert_eq!(t(500).accepted_limit(1_000, 2_000), 7, "the paper's eq. (2) would say -1");
+        assert_eq!(t(22_000).accepted_limit(1_000, 2_000), 10, "22 / 2 - 1");
+        assert_eq!(t(0).accepted_limit(1_000, 2_000), 16);
+        assert_eq!(t(1_000_000).accepted_limit(1_000, 2_000), 16);
+    }
+
+    #[test]
+    fn both_readings_of_the_urgent_third() {
+        let zones = |urgent_zone| {
+            let urgent = Tuning { urgent_zone, ..Tuning::default() }.urgent_chunks();
+            (HISTORY_CHUNKS, urgent, WINDOW_CHUNKS - HISTORY_CHUNKS - urgent)
+        };
+        assert_eq!(zones(UrgentZone::ThirdOfWindow), (48, 85, 123));
+        assert_eq!(zones(UrgentZone::ThirdOfRest), (48, 69, 139));
+    }
+}

@@ -1,0 +1,372 @@
+//! Partners: the peers connected, what they hold, and who of them stays (paper, sections 3.1.4 and 3.1.5).
+//!
+//! Each gossip period every partner is sent our buffer map, which is the heartbeat too; new chunks are announced at
+//! once, those of a tenth of a second together. Who misses three heartbeats is gone. Each longer period the lowest by
+//! eq. (3) are exchanged for members. Caches are not here: their upload to us is their purpose, so they are never
+//! ranked ([`super::cache_link`]).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::event::LinkId;
+use super::request_rate::RequestRate;
+use super::turn::Turn;
+use super::worth::Worth;
+use crate::limits::{HAVE_PER_MESSAGE_MAX, PARTNERS_PER_ANSWER_MAX, WINDOW_CHUNKS};
+use crate::peer_id::{PeerId, Tier};
+use crate::time::{Span, Time};
+use crate::units::ChunkSeq;
+use crate::wire::exchange::{Gossip, Have, Leave, Partners as PartnersFrame, PartnersQuery, PeerEntry};
+use crate::wire::{BufferMap, List, RefusalReason, WireBufferMap};
+
+/// Questions for partners are answered, and asked, this often at most per link. Our guess.
+const QUERY_PERIOD: Span = Span::from_secs(1);
+
+/// A peer on a link of ours.
+#[derive(Clone, Debug)]
+pub(super) struct Partner {
+    pub(super) id: PeerId,
+    /// Where it takes connections, if it does: the address seen, with the port it names.
+    pub(super) addr: Option<SocketAddr>,
+    /// How its bytes are accounted: that address, or the one it connected from.
+    pub(super) source: SocketAddr,
+    /// Whether the link was made by us.
+    pub(super) dialled: bool,
+    pub(super) map: BufferMap,
+    pub(super) rate: RequestRate,
+    pub(super) worth: Worth,
+    /// Requests in a row that were not answered.
+    pub(super) strikes: u32,
+    since: Time,
+    heard: Time,
+    /// A map that came before we had a position to read its base by.
+    unread: Option<WireBufferMap>,
+    answered: Time,
+}
+
+impl Partner {
+    pub(super) fn new(t: &Turn<'_>, entry: (PeerId, Option<SocketAddr>), source: SocketAddr, dialled: bool) -> Partner {
+        Partner {
+            id: entry.0,
+            addr: entry.1,
+            source,
+            dialled,
+            map: BufferMap::new(ChunkSeq::FIRST),
+            rate: RequestRate::new(t.tuning().request_floor),
+            worth: Worth::new(t.now),
+            strikes: 0,
+            since: t.now,
+            heard: t.now,
+            unread: None,
+            answered: Time::ZERO,
+        }
+    }
+
+    /// It gave a chunk that it was asked for; `in_time`: before the request was given up.
+    pub(super) fn delivered(&mut self, seq: ChunkSeq, in_time: bool) {
+        self.strikes = 0;
+        self.worth.downloaded();
+        self.map.set(seq, true);
+        if in_time {
+            self.rate.completed();
+        }
+    }
+
+    fn entry(&self) -> Option<PeerEntry> {
+        self.addr.map(|addr| PeerEntry { peer: self.id, addr })
+    }
+}
+
+/// The partner list.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Partners {
+    up: BTreeMap<LinkId, Partner>,
+    /// Chunks held since the last announcement; at most a window.
+    fresh: Vec<ChunkSeq>,
+    next_gossip: Time,
+    next_exchange: Time,
+    next_query: Time,
+}
+
+impl Partners {
+    pub(super) fn len(&self) -> usize {
+        self.up.len()
+    }
+
+    pub(super) fn accepted(&self) -> usize {
+        self.up.values().filter(|p| !p.dialled).count()
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.up.values().map(|p| p.id)
+    }
+
+    pub(super) fn links(&self) -> Vec<LinkId> {
+        self.up.keys().copied().collect()
+    }
+
+    pub(super) fn get_mut(&mut self, link: LinkId) -> Option<&mut Partner> {
+        self.up.get_mut(&link)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LinkId, &Partner)> + '_ {
+        self.up.iter().map(|(link, partner)| (*link, partner))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (LinkId, &mut Partner)> + '_ {
+        self.up.iter_mut().map(|(link, partner)| (*link, partner))
+    }
+
+    /// The link to `peer`, and whether we made it.
+    pub(super) fn link_of(&self, peer: PeerId) -> Option<(LinkId, bool)> {
+        self.up.iter().find(|(_, p)| p.id == peer).map(|(link, p)| (*link, p.dialled))
+    }
+
+    /// Whether one of them is in a farther tier than `nearest`.
+    pub(super) fn any_outside(&self, me: PeerId, nearest: Tier) -> bool {
+        self.up.values().any(|p| me.tier(p.id) < nearest)
+    }
+
+    /// A partnership begins: it is told at once what we hold.
+    pub(super) fn add(&mut self, t: &mut Turn<'_>, link: LinkId, partner: Partner, map: &BufferMap) {
+        self.up.insert(link, partner);
+        t.send(link, Gossip { map: map.to_wire() });
+    }
+
+    pub(super) fn remove(&mut self, link: LinkId) -> Option<Partner> {
+        self.up.remove(&link)
+    }
+
+    /// A frame came: the partner lives.
+    pub(super) fn heard(&mut self, link: LinkId, now: Time) {
+        if let Some(partner) = self.up.get_mut(&link) {
+            partner.heard = now;
+        }
+    }
+
+    /// A partner's map. `position` is ours, to read its base by; `None` before there is one.
+    pub(super) fn gossip(&mut self, link: LinkId, wire: WireBufferMap, position: Option<ChunkSeq>) {
+        let Some(partner) = self.up.get_mut(&link) else { return };
+        match position {
+            Some(position) => partner.map = BufferMap::from_wire(&wire, position),
+            None => partner.unread = Some(wire),
+        }
+    }
+
+    /// Our position is known: maps that came before can be read.
+    pub(super) fn begin(&mut self, position: ChunkSeq) {
+        for partner in self.up.values_mut() {
+            if let Some(wire) = partner.unread.take() {
+                partner.map = BufferMap::from_wire(&wire, position);
+            }
+        }
+    }
+
+    /// News of a partner. Chunks that `window` does not reach are of no use to us and are passed over.
+    pub(super) fn have(&mut self, link: LinkId, have: &Have, window: &BufferMap) {
+        let Some(partner) = self.up.get_mut(&link) else { return };
+        for seq in have.seqs.iter().filter(|seq| window.slot(**seq).is_some()) {
+            if *seq >= partner.map.end() {
+                partner.map.slide_to(seq.next().back(WINDOW_CHUNKS));
+            }
+            partner.map.set(*seq, true);
+        }
+    }
+
+    /// A new chunk is held: partners will be told.
+    pub(super) fn announce(&mut self, seq: ChunkSeq) {
+        if self.fresh.len() < WINDOW_CHUNKS as usize {
+            self.fresh.push(seq);
+        }
+    }
+
+    /// Announcements, buffer maps and questions that are due. `short_of_members`: ask for partner lists.
+    pub(super) fn tick(&mut self, t: &mut Turn<'_>, map: &BufferMap, short_of_members: bool) {
+        self.flush(t);
+        if self.next_gossip <= t.now {
+            self.next_gossip = t.in_ms(t.tuning().gossip_ms);
+            for link in self.up.keys() {
+                t.send(*link, Gossip { map: map.to_wire() });
+            }
+        }
+        if short_of_members && self.next_query <= t.now && !self.up.is_empty() {
+            self.next_query = t.now.after(QUERY_PERIOD);
+            let at = t.rng.below(self.up.len());
+            if let Some(link) = self.up.keys().nth(at) {
+                t.send(*link, PartnersQuery {});
+            }
+        }
+    }
+
+    /// Tells each partner of the new chunks that it does not hold itself.
+    fn flush(&mut self, t: &mut Turn<'_>) {
+        for (link, partner) in &self.up {
+            let news: Vec<ChunkSeq> = self.fresh.iter().copied().filter(|seq| !partner.map.holds(*seq)).collect();
+            for seqs in news.chunks(HAVE_PER_MESSAGE_MAX) {
+                t.send(*link, Have { seqs: List::first_of(seqs.iter().copied()) });
+            }
+        }
+        self.fresh.clear();
+    }
+
+    /// Partners that have not been heard for three periods.
+    pub(super) fn silent(&self, t: &Turn<'_>) -> Vec<LinkId> {
+        let silence = t.tuning().silence_max();
+        self.up.iter().filter(|(_, p)| p.heard.after(silence) <= t.now).map(|(link, _)| *link).collect()
+    }
+
+    /// Answers a question for partners, once a second per link at most.
+    pub(super) fn answer(&mut self, t: &mut Turn<'_>, link: LinkId) {
+        let Some(partner) = self.up.get_mut(&link) else { return };
+        if partner.answered.after(QUERY_PERIOD) > t.now && partner.answered > Time::ZERO {
+            t.stats.queries_over_limit += 1;
+            return;
+        }
+        partner.answered = t.now;
+        let asker = partner.id;
+        let list = self.list(t, asker);
+        t.send(link, list);
+    }
+
+    /// Some of the partners that take connections, at random, without `asker`.
+    pub(super) fn list(&self, t: &mut Turn<'_>, asker: PeerId) -> PartnersFrame {
+        let mut peers: Vec<PeerEntry> =
+            self.up.values().filter(|p| p.id != asker).filter_map(Partner::entry).collect();
+        t.rng.shuffle(&mut peers);
+        PartnersFrame { peers: List::<_, PARTNERS_PER_ANSWER_MAX>::first_of(peers) }
+    }
+
+    /// Once a period: the `floor(k * partners)` lowest by eq. (3), told so. Partners younger than a period are not
+    /// judged, and the only one outside the nearest tier stays.
+    pub(super) fn lowest(&mut self, t: &mut Turn<'_>, me: PeerId) -> Vec<LinkId> {
+        let period = Span::from_millis(t.tuning().optimise_period_ms);
+        if self.next_exchange > t.now {
+            return Vec::new();
+        }
+        let began = self.next_exchange;
+        self.next_exchange = t.now.after(period);
+        let nearest = self.ids().map(|id| me.tier(id)).max().unwrap_or(Tier::ELSEWHERE);
+        let outside = self.ids().filter(|id| me.tier(*id) < nearest).count();
+        let mut ranked: Vec<(f64, LinkId)> = self
+            .up
+            .iter()
+            .filter(|(_, p)| p.since.after(period) <= t.now && (outside != 1 || me.tier(p.id) == nearest))
+            .map(|(link, p)| (p.worth.value(t.now, t.tuning().download_weight), *link))
+            .collect();
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        ranked.truncate((t.tuning().exchange_share * self.up.len() as f64) as usize);
+        self.up.values_mut().for_each(|p| p.worth.roll(began));
+        for (_, link) in &ranked {
+            t.send(*link, Leave { reason: RefusalReason::Full });
+            t.stats.partners_exchanged += 1;
+        }
+        ranked.into_iter().map(|(_, link)| link).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::Tuning;
+    use super::super::event::Output;
+    use super::super::turn::TestWorld;
+    use super::*;
+    use crate::wire::Frame;
+
+    fn id(n: u64) -> PeerId {
+        PeerId::from_bits(n).expect("small")
+    }
+
+    /// `count` partners on links 1.. with ids 101.., all of one area with id 1.
+    fn partners(world: &mut TestWorld, count: u64) -> Partners {
+        let mut partners = Partners::default();
+        let map = BufferMap::new(ChunkSeq::new(100));
+        for n in 1..=count {
+            let mut t = world.turn();
+            let addr = SocketAddr::from(([127, 0, 0, 1], n as u16));
+            let partner = Partner::new(&t, (id(100 + n), Some(addr)), addr, true);
+            partners.add(&mut t, LinkId(n as u32), partner, &map);
+        }
+        world.out.drain();
+        partners
+    }
+
+    fn frames(world: &mut TestWorld) -> Vec<(u32, &'static str)> {
+        let name = |o| if let Output::Send { link, frame } = o { Some((link.0, Frame::name(&frame))) } else { None };
+        world.outputs().into_iter().filter_map(name).collect()
+    }
+
+    #[test]
+    fn a_partner_is_told_only_of_what_it_does_not_hold() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut partners = partners(&mut world, 2);
+        let window = BufferMap::new(ChunkSeq::new(100));
+        let have = Have { seqs: List::first_of([ChunkSeq::new(110)]) };
+        partners.have(LinkId(1), &have, &window);
+        partners.next_gossip = Time::NEVER;
+        partners.announce(ChunkSeq::new(110));
+        partners.tick(&mut world.turn(), &window, false);
+        assert_eq!(frames(&mut world), [(2, "Have")]);
+    }
+
+    #[test]
+    fn news_far_outside_the_window_change_nothing() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut partners = partners(&mut world, 1);
+        let window = BufferMap::new(ChunkSeq::new(100));
+        let have = Have { seqs: List::first_of([ChunkSeq::new(355), ChunkSeq::new(356), ChunkSeq::new(u64::MAX)]) };
+        partners.have(LinkId(1), &have, &window);
+        let map = partners.get_mut(LinkId(1)).expect("there").map;
+        assert_eq!(map.iter().collect::<Vec<_>>(), [ChunkSeq::new(355)]);
+    }
+
+    #[test]
+    fn a_map_that_came_too_early_is_read_when_the_position_is_known() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut partners = partners(&mut world, 1);
+        let mut theirs = BufferMap::new(ChunkSeq::new(70_000));
+        theirs.set(ChunkSeq::new(70_003), true);
+        partners.gossip(LinkId(1), theirs.to_wire(), None);
+        partners.begin(ChunkSeq::new(70_010));
+        assert!(partners.get_mut(LinkId(1)).expect("there").map.holds(ChunkSeq::new(70_003)));
+    }
+
+    #[test]
+    fn three_missed_heartbeats_and_it_is_gone() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut partners = partners(&mut world, 2);
+        world.pass(2_999);
+        partners.heard(LinkId(2), world.now);
+        assert!(partners.silent(&world.turn()).is_empty());
+        world.pass(1);
+        assert_eq!(partners.silent(&world.turn()), [LinkId(1)]);
+    }
+
+    #[test]
+    fn the_lowest_fifth_is_exchanged_but_not_the_young() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut partners = partners(&mut world, 10);
+        for (link, partner) in partners.iter_mut() {
+            (0..link.0).for_each(|_| partner.worth.downloaded());
+        }
+        world.pass(5_000);
+        assert_eq!(partners.lowest(&mut world.turn(), id(1)), [], "nobody is older than a period");
+        world.pass(10_000);
+        assert_eq!(partners.lowest(&mut world.turn(), id(1)), [LinkId(1), LinkId(2)]);
+        assert_eq!(frames(&mut world), [(1, "Leave"), (2, "Leave")]);
+        assert_eq!(partners.lowest(&mut world.turn(), id(1)), [], "once a period");
+    }
+
+    #[test]
+    fn questions_for_partners_are_answered_once_a_second() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut partners = partners(&mut world, 3);
+        partners.answer(&mut world.turn(), LinkId(1));
+        let answer = world.outputs().pop();
+        let Some(Output::Send { frame: Frame::Partners(list), .. }) = answer else { panic!("no list: {answer:?}") };
+        let mut named: Vec<_> = list.peers.iter().map(|e| e.peer).collect();
+        named.sort();
+        assert_eq!(named, [id(102), id(103)], "not itself");
+        partners.answer(&mut world.turn(), LinkId(1));
+        assert_eq!((world.outputs().len(), world.stats.queries_over_limit), (0, 1));
+    }
+}

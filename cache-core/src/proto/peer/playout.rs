@@ -1,0 +1,327 @@
+//! Play-out: which chunk is played when.
+//!
+//! ```text
+//!  Waiting --enough chunks--> Playing --nothing newer exists--> Stalled --it goes on--> Playing
+//!                                |
+//!                                +--the last chunk was played--> Ended
+//! ```
+//! The first chunk is played at once when enough are held; each next one when the one before has lasted. A chunk that
+//! exists and is not here when it is due is *missed*, and play-out goes on without it; when nothing newer exists the
+//! publisher is silent, and play-out stands still (a *stall*) until it goes on.
+//!
+//! *Lag* is how long after its publishing a chunk is played. Its target is the lag of the first chunk, but not below
+//! the play delay: chunks need that time to travel. Clocks drift and gaps eat the buffer, so while the lag is more than
+//! one chunk off its target, each chunk lasts up to `slew_permille` longer or shorter. After a stall play-out resumes at
+//! the target's lag. After an interruption of the peer itself (stopped, suspended) it skips what became stale.
+
+use super::config::Tuning;
+use super::event::Output;
+use super::head::Head;
+use super::play_buffer::PlayBuffer;
+use super::turn::Turn;
+use crate::time::{Span, Time};
+use crate::units::{CHUNK_SPAN, ChunkSeq};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    Playing { due: Time },
+    Stalled,
+    Ended,
+}
+
+/// The play-out clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Playout {
+    phase: Phase,
+    /// Whether the first chunk has been played: it is not counted as due.
+    begun: bool,
+    target_us: i64,
+}
+
+/// How the scheduler is to divide the time that a chunk has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Below this the cache is asked.
+    pub(super) reserve: Span,
+    /// Each time this passes, more peers seed a chunk.
+    pub(super) seed_step: Span,
+}
+
+impl Playout {
+    /// Waiting for the first chunks.
+    pub(super) fn new(tuning: &Tuning) -> Playout {
+        Playout { phase: Phase::Waiting, begun: false, target_us: tuning.play_delay().micros() as i64 }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.phase == Phase::Waiting
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.phase == Phase::Stalled
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// When [`Playout::advance`] has something to do; chunks that come may make it earlier.
+    pub(super) const fn next_timeout(&self) -> Time {
+        match self.phase {
+            Phase::Playing { due } => due,
+            _ => Time::NEVER,
+        }
+    }
+
+    /// Plays what is due.
+    pub(super) fn advance(&mut self, t: &mut Turn<'_>, buffer: &mut PlayBuffer, head: &Head) {
+        if self.phase == Phase::Waiting && buffer.is_ready(t.tuning().startup_chunks) && buffer.gate_is_open() {
+            self.target_us = self.target_us.max(head.age_us(buffer.position(), t.now));
+            self.phase = Phase::Playing { due: t.now };
+        }
+        if self.phase == Phase::Stalled {
+            self.resume(t, buffer, head);
+        }
+        while let Phase::Playing { due } = self.phase
+            && due <= t.now
+        {
+            self.phase = self.play(t, due, buffer, head);
+        }
+    }
+
+    /// How long until `seq` is played; zero when that is past. Before play-out it counts as beginning at once.
+    pub(super) fn time_left(&self, seq: ChunkSeq, position: ChunkSeq, head: &Head, now: Time) -> Span {
+        let ahead = CHUNK_SPAN.times(seq.since(position).unwrap_or(0));
+        match self.phase {
+            Phase::Playing { due } => due.after(ahead).since(now),
+            Phase::Stalled => Span::from_micros((self.target_us - head.age_us(seq, now)).max(0) as u64),
+            Phase::Waiting | Phase::Ended => ahead,
+        }
+    }
+
+    /// The configured reserve and step, cut down to a third and a sixth (our guess) of a lag that is shorter than
+    /// planned: who joins a stream in its first seconds has little behind the head.
+    pub(super) fn pace(&self, position: ChunkSeq, head: &Head, tuning: &Tuning, now: Time) -> Pace {
+        let lag = match self.phase {
+            Phase::Playing { due } => head.age_us(position, due),
+            Phase::Waiting => head.age_us(position, now),
+            Phase::Stalled | Phase::Ended => self.target_us,
+        };
+        let part = |of: u64| Span::from_micros(lag.max(0) as u64 / of);
+        Pace {
+            reserve: tuning.cache_reserve().min(part(3)),
+            seed_step: Span::from_millis(tuning.seed_step_ms).min(part(6)).max(CHUNK_SPAN),
+        }
+    }
+
+    fn play(&mut self, t: &mut Turn<'_>, due: Time, buffer: &mut PlayBuffer, head: &Head) -> Phase {
+        if buffer.is_past_end() {
+            return Phase::Ended;
+        }
+        let late = t.now.since(due);
+        if late >= Span::from_millis(t.tuning().gap_ms) {
+            t.stats.stalls += 1;
+            self.skip(t, late.micros() / CHUNK_SPAN.micros(), buffer, head);
+            return Phase::Playing { due: t.now };
+        }
+        let seq = buffer.position();
+        let held = buffer.held(seq).filter(|_| buffer.gate_is_open());
+        let exists = head.newest() >= seq && buffer.gate_is_open();
+        let lasts = match held {
+            Some(held) => {
+                t.out.push(Output::Play { seq });
+                t.stats.chunks_played += u64::from(self.begun);
+                held.duration
+            }
+            None if exists => {
+                t.out.push(Output::Missed { seq });
+                t.stats.chunks_missed += 1;
+                CHUNK_SPAN
+            }
+            None => {
+                t.stats.stalls += 1;
+                return Phase::Stalled;
+            }
+        };
+        t.stats.chunks_due += u64::from(self.begun);
+        self.begun = true;
+        buffer.move_to(seq.next());
+        let lag = head.age_us(seq, due);
+        Phase::Playing { due: due.after(self.slewed(lasts, lag, t.tuning().slew_permille)) }
+    }
+
+    fn slewed(&self, lasts: Span, lag_us: i64, permille: u64) -> Span {
+        let off = lag_us - self.target_us;
+        let correction = Span::from_micros(lasts.micros() * permille / 1_000);
+        if off > CHUNK_SPAN.micros() as i64 {
+            lasts.minus(correction)
+        } else if off < -(CHUNK_SPAN.micros() as i64) {
+            lasts.plus(correction)
+        } else {
+            lasts
+        }
+    }
+
+    /// After a stall: leaves out what is staler than the target's lag, and goes on when enough is held again.
+    fn resume(&mut self, t: &mut Turn<'_>, buffer: &mut PlayBuffer, head: &Head) {
+        if buffer.is_past_end() {
+            self.phase = Phase::Ended;
+        } else if buffer.gate_is_open() && head.newest() >= buffer.position() {
+            let stale = head.age_us(buffer.position(), t.now) - self.target_us;
+            self.skip(t, stale.max(0) as u64 / CHUNK_SPAN.micros(), buffer, head);
+            if buffer.is_ready(t.tuning().startup_chunks) {
+                let early = self.target_us - head.age_us(buffer.position(), t.now);
+                self.phase = Phase::Playing { due: t.now.after(Span::from_micros(early.max(0) as u64)) };
+            }
+        }
+    }
+
+    /// Leaves out up to `chunks` chunks that exist; they were due and were not played.
+    fn skip(&mut self, t: &mut Turn<'_>, chunks: u64, buffer: &mut PlayBuffer, head: &Head) {
+        let left = head.newest().next().since(buffer.position()).unwrap_or(0);
+        let left = buffer.last().map_or(left, |last| left.min(last.next().since(buffer.position()).unwrap_or(0)));
+        let chunks = if buffer.gate_is_open() { chunks.min(left) } else { 0 };
+        t.stats.chunks_due += chunks;
+        t.stats.chunks_skipped += chunks;
+        buffer.move_to(buffer.position().ahead(chunks));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::play_buffer::tests::{drawn, header};
+    use super::super::turn::TestWorld;
+    use super::*;
+
+    /// A player whose buffer begins at 100, with the head at 130 when it begins.
+    struct Player {
+        world: TestWorld,
+        buffer: PlayBuffer,
+        head: Head,
+        playout: Playout,
+        played: Vec<(u64, String)>,
+    }
+
+    impl Player {
+        fn new(held: &str) -> Player {
+            let world = TestWorld::new(Tuning::default());
+            let head = Head::new(ChunkSeq::new(130), world.now);
+            let playout = Playout::new(&world.config.tuning);
+            Player { head, playout, buffer: drawn(100, held), world, played: Vec::new() }
+        }
+
+        fn run(&mut self, ms: u64) -> &mut Player {
+            let until = self.world.now.after(Span::from_millis(ms));
+            loop {
+                self.step();
+                if self.playout.next_timeout() > until {
+                    break;
+                }
+                self.world.now = self.playout.next_timeout();
+            }
+            self.world.now = until;
+            self
+        }
+
+        fn step(&mut self) {
+            self.playout.advance(&mut self.world.turn(), &mut self.buffer, &self.head);
+            let ms = self.world.now.micros() / 1_000 - 1_000;
+            self.played.extend(self.world.outputs().iter().filter_map(|o| match o {
+                Output::Play { seq } => Some((ms, format!("{seq}"))),
+                Output::Missed { seq } => Some((ms, format!("-{seq}"))),
+                _ => None,
+            }));
+        }
+
+        fn insert(&mut self, seqs: std::ops::Range<u64>) -> &mut Player {
+            for seq in seqs {
+                self.buffer.insert(&header(seq));
+                self.head.observe(ChunkSeq::new(seq), self.world.now);
+            }
+            self
+        }
+
+        fn names(&self) -> Vec<&str> {
+            self.played.iter().map(|(_, name)| name.as_str()).collect()
+        }
+    }
+
+    #[test]
+    fn five_chunks_and_it_plays_one_each_200_ms() {
+        let mut player = Player::new("####");
+        player.run(500);
+        assert!(player.played.is_empty() && player.playout.is_waiting());
+        player.insert(104..105).run(500);
+        let expected = [(500, "100"), (700, "101"), (900, "102")].map(|(at, seq)| (at, seq.to_owned()));
+        assert_eq!(player.played, expected);
+        let stats = &player.world.stats;
+        assert_eq!((stats.chunks_due, stats.chunks_played, stats.continuity()), (2, 2, 1.0), "the first is not due");
+    }
+
+    #[test]
+    fn a_hole_is_missed_not_waited_for() {
+        let mut player = Player::new("#####.##");
+        player.run(1_500);
+        assert_eq!(player.names(), ["100", "101", "102", "103", "104", "-105", "106", "107"]);
+        let stats = &player.world.stats;
+        assert_eq!((stats.chunks_due, stats.chunks_played, stats.chunks_missed), (7, 6, 1));
+    }
+
+    #[test]
+    fn a_silent_publisher_is_waited_for_and_the_lag_is_as_before() {
+        let mut player = Player::new(&"#".repeat(31));
+        player.run(20_000);
+        assert!(player.playout.is_stalled());
+        assert_eq!((player.names().len(), player.world.stats.stalls), (31, 1));
+        for seq in 131..150 {
+            player.insert(seq..seq + 1).run(200);
+        }
+        assert!(player.names().len() == 31 && !player.playout.is_stalled(), "5 chunks are there, due 6 s after 131 came");
+        player.run(6_000 - 19 * 200);
+        player.run(400);
+        assert_eq!(player.names()[31..], ["131", "132", "133"]);
+        assert_eq!((player.world.stats.continuity(), player.world.stats.chunks_skipped), (1.0, 0));
+    }
+
+    #[test]
+    fn after_an_interruption_stale_chunks_are_skipped_not_burst() {
+        let mut player = Player::new(&"#".repeat(31));
+        player.run(1_000);
+        player.world.pass(5_000);
+        player.run(0);
+        assert_eq!(player.names(), ["100", "101", "102", "103", "104", "105", "130"], "24 chunks are 4.8 s");
+        let stats = &player.world.stats;
+        assert_eq!((stats.chunks_skipped, stats.chunks_due, stats.stalls), (24, 30, 1));
+    }
+
+    #[test]
+    fn the_end_is_played_to_its_last_chunk() {
+        let mut player = Player::new("###");
+        player.buffer.ends_with(ChunkSeq::new(102));
+        player.run(1_000);
+        assert!(player.playout.is_ended());
+        assert_eq!(player.names(), ["100", "101", "102"]);
+    }
+
+    #[test]
+    fn the_lag_is_drawn_to_its_target_slowly() {
+        let playout = Playout { phase: Phase::Waiting, begun: false, target_us: 6_000_000 };
+        let lasts = |lag_us| playout.slewed(CHUNK_SPAN, lag_us, 5).micros();
+        assert_eq!([lasts(6_100_000), lasts(6_300_000), lasts(5_700_000)], [200_000, 199_000, 201_000]);
+    }
+
+    #[test]
+    fn the_strict_gate_freezes_on_a_hole() {
+        let mut player = Player::new("");
+        player.buffer = PlayBuffer::strict(ChunkSeq::new(70));
+        player.insert(70..131).run(1_000);
+        assert_eq!(player.names()[0], "118", "slot 48");
+        let mut player = Player::new("");
+        player.buffer = PlayBuffer::strict(ChunkSeq::new(70));
+        player.insert(70..80).insert(81..131).run(1_000);
+        assert!(player.played.is_empty());
+        player.insert(80..81).run(0);
+        assert_eq!(player.names(), ["118"]);
+    }
+}

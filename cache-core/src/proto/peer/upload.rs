@@ -1,0 +1,271 @@
+//! Upload: partners' requests, answered in turn within the upload that is granted.
+//!
+//! Each partner has a short queue of its own, served round robin, so that a greedy one waits for itself. At most two
+//! chunks per link are with the driver at once (our guess: one being sent, one ready), the rest wait here, where they
+//! can still be refused. No chunk is sent twice to a link at the same time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::event::{LinkId, Output};
+use super::play_buffer::PlayBuffer;
+use super::turn::Turn;
+use crate::time::{Span, Time};
+use crate::units::{BitRate, ByteCount, ChunkSeq, StreamId};
+use crate::wire::RefusalReason;
+use crate::wire::exchange::{Request, Unavailable};
+
+const SENDING_MAX: usize = 2;
+
+/// How much unused upload may be saved up. Our guess: two chunks' time.
+const SAVED_MAX: Span = Span::from_millis(400);
+
+#[derive(Clone, Debug, Default)]
+struct Queue {
+    waiting: VecDeque<(ChunkSeq, Time)>,
+    sending: Vec<(ChunkSeq, u64)>,
+}
+
+/// Everything that partners wait for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Upload {
+    queues: BTreeMap<LinkId, Queue>,
+    /// Whose turn it was last.
+    served: Option<LinkId>,
+    /// Bytes that may be sent; below zero after a chunk greater than what was left.
+    allowance: i64,
+    refilled: Time,
+}
+
+impl Upload {
+    /// Takes in a partner's request: queues what is held, refuses the rest at once.
+    pub(super) fn request(
+        &mut self,
+        t: &mut Turn<'_>,
+        link: LinkId,
+        request: &Request,
+        stream: StreamId,
+        buffer: Option<&PlayBuffer>,
+    ) {
+        if request.stream != stream {
+            t.send(link, unavailable(request.stream, RefusalReason::UnknownStream, ChunkSeq::FIRST, 0));
+            return;
+        }
+        let queue = self.queues.entry(link).or_default();
+        let mut refused = Refusals { stream, link, run: None };
+        for run in request.runs.iter() {
+            for offset in 0..u64::from(run.count.min(256)) {
+                let seq = run.first.ahead(offset);
+                let reason = match buffer {
+                    Some(buffer) if buffer.map().holds(seq) => {
+                        if queue.waiting.iter().any(|(s, _)| *s == seq) || queue.sending.iter().any(|(s, _)| *s == seq)
+                        {
+                            t.stats.uploads_repeated += 1;
+                            continue;
+                        }
+                        if queue.waiting.len() < t.tuning().upload_queue_max {
+                            queue.waiting.push_back((seq, t.now));
+                            continue;
+                        }
+                        t.stats.uploads_over_limit += 1;
+                        RefusalReason::Busy
+                    }
+                    Some(buffer) if seq < buffer.position() => RefusalReason::Gone,
+                    _ => RefusalReason::NotYet,
+                };
+                if reason != RefusalReason::Busy {
+                    t.stats.uploads_unavailable += 1;
+                }
+                refused.add(t, reason, seq);
+            }
+        }
+        refused.flush(t);
+    }
+
+    /// Hands chunks to the driver as far as links and allowance go.
+    pub(super) fn pump(&mut self, t: &mut Turn<'_>, stream: StreamId, buffer: &PlayBuffer) {
+        self.refill(t);
+        while let Some(link) = self.next_turn(t) {
+            self.served = Some(link);
+            let Some(queue) = self.queues.get_mut(&link) else { return };
+            let Some((seq, since)) = queue.waiting.pop_front() else { return };
+            let patience = Span::from_millis(t.tuning().upload_patience_ms);
+            match buffer.held(seq) {
+                None => {
+                    t.stats.uploads_unavailable += 1;
+                    t.send(link, unavailable(stream, RefusalReason::Gone, seq, 1));
+                }
+                Some(_) if since.after(patience) < t.now => {
+                    t.stats.uploads_expired += 1;
+                    t.send(link, unavailable(stream, RefusalReason::Busy, seq, 1));
+                }
+                Some(held) => {
+                    queue.sending.push((seq, held.bytes));
+                    self.allowance -= held.bytes as i64;
+                    t.out.push(Output::SendChunk { link, seq });
+                }
+            }
+        }
+    }
+
+    /// A chunk has been handed to the kernel. Whether it was one of ours.
+    pub(super) fn sent(&mut self, t: &mut Turn<'_>, link: LinkId, seq: ChunkSeq) -> bool {
+        let Some(queue) = self.queues.get_mut(&link) else { return false };
+        let Some(at) = queue.sending.iter().position(|(s, _)| *s == seq) else { return false };
+        let (_, bytes) = queue.sending.swap_remove(at);
+        t.stats.bytes_uploaded += bytes;
+        t.stats.chunks_uploaded += 1;
+        true
+    }
+
+    /// The link is dead.
+    pub(super) fn drop_link(&mut self, link: LinkId) {
+        self.queues.remove(&link);
+    }
+
+    fn refill(&mut self, t: &Turn<'_>) {
+        let rate = BitRate::from_kbps(t.tuning().upload_kbps);
+        let elapsed = t.now.since(self.refilled);
+        let ByteCount(earned) = rate.over(elapsed);
+        // Less than a byte: the time is kept for the next turn.
+        if earned > 0 || self.refilled == Time::ZERO {
+            self.refilled = t.now;
+            let saved_max = rate.over(SAVED_MAX).0 as i64;
+            self.allowance = self.allowance.saturating_add(earned as i64).min(saved_max);
+        }
+    }
+
+    /// The next link, after the one served last, that can be sent a chunk.
+    fn next_turn(&self, t: &Turn<'_>) -> Option<LinkId> {
+        if t.tuning().upload_kbps > 0 && self.allowance <= 0 {
+            return None;
+        }
+        let ready = |(link, queue): (&LinkId, &Queue)| {
+            (!queue.waiting.is_empty() && queue.sending.len() < SENDING_MAX).then_some(*link)
+        };
+        let after = self.served.map_or(LinkId(0), |LinkId(n)| LinkId(n.saturating_add(1)));
+        self.queues.range(after..).find_map(ready).or_else(|| self.queues.iter().find_map(ready))
+    }
+}
+
+fn unavailable(stream: StreamId, reason: RefusalReason, first: ChunkSeq, count: u16) -> Unavailable {
+    Unavailable { stream, reason, first, count }
+}
+
+/// Refused chunks, neighbours put together.
+struct Refusals {
+    stream: StreamId,
+    link: LinkId,
+    run: Option<(RefusalReason, ChunkSeq, u16)>,
+}
+
+impl Refusals {
+    fn add(&mut self, t: &mut Turn<'_>, reason: RefusalReason, seq: ChunkSeq) {
+        match &mut self.run {
+            Some((r, first, count)) if *r == reason && first.ahead(u64::from(*count)) == seq && *count < 256 => *count += 1,
+            _ => {
+                self.flush(t);
+                self.run = Some((reason, seq, 1));
+            }
+        }
+    }
+
+    fn flush(&mut self, t: &mut Turn<'_>) {
+        if let Some((reason, first, count)) = self.run.take() {
+            t.send(self.link, unavailable(self.stream, reason, first, count));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::Tuning;
+    use super::super::play_buffer::tests::drawn;
+    use super::super::turn::TestWorld;
+    use super::*;
+    use crate::wire::exchange::Run;
+    use crate::wire::{Frame, List};
+
+    const STREAM: StreamId = StreamId(1);
+
+    fn request(runs: &[(u64, u16)]) -> Request {
+        let runs = runs.iter().map(|(first, count)| Run { first: ChunkSeq::new(*first), count: *count });
+        Request { stream: STREAM, runs: List::first_of(runs) }
+    }
+
+    /// What was decided: `1>100` a chunk to a link, `1:Gone 100+2` a refusal.
+    fn said(world: &mut TestWorld) -> Vec<String> {
+        let text = |o| match o {
+            Output::SendChunk { link, seq } => format!("{}>{seq}", link.0),
+            Output::Send { link, frame: Frame::Unavailable(u) } => {
+                format!("{}:{:?} {}+{}", link.0, u.reason, u.first, u.count)
+            }
+            other => format!("{other:?}"),
+        };
+        world.outputs().into_iter().map(text).collect()
+    }
+
+    fn ask(upload: &mut Upload, world: &mut TestWorld, buffer: &PlayBuffer, link: u32, runs: &[(u64, u16)]) {
+        upload.request(&mut world.turn(), LinkId(link), &request(runs), STREAM, Some(buffer));
+        upload.pump(&mut world.turn(), STREAM, buffer);
+    }
+
+    #[test]
+    fn what_is_held_is_sent_the_rest_refused_in_runs() {
+        let (mut world, mut upload, buffer) = (TestWorld::new(Tuning::default()), Upload::default(), drawn(100, "##"));
+        ask(&mut upload, &mut world, &buffer, 1, &[(98, 6)]);
+        assert_eq!(said(&mut world), ["1:Gone 98+2", "1:NotYet 102+2", "1>100", "1>101"]);
+    }
+
+    #[test]
+    fn links_take_turns_and_two_chunks_are_under_way_at_most() {
+        let (mut world, mut upload, buffer) = (TestWorld::new(Tuning::default()), Upload::default(), drawn(100, "#####"));
+        ask(&mut upload, &mut world, &buffer, 1, &[(100, 4)]);
+        assert_eq!(said(&mut world), ["1>100", "1>101"]);
+        ask(&mut upload, &mut world, &buffer, 2, &[(100, 1)]);
+        assert_eq!(said(&mut world), ["2>100"]);
+        assert!(upload.sent(&mut world.turn(), LinkId(1), ChunkSeq::new(100)));
+        upload.pump(&mut world.turn(), STREAM, &buffer);
+        assert_eq!(said(&mut world), ["1>102"]);
+        assert_eq!((world.stats.chunks_uploaded, world.stats.bytes_uploaded), (1, 50_152));
+        assert!(!upload.sent(&mut world.turn(), LinkId(1), ChunkSeq::new(100)), "once");
+    }
+
+    #[test]
+    fn a_chunk_is_never_under_way_twice_to_a_link() {
+        let (mut world, mut upload, buffer) = (TestWorld::new(Tuning::default()), Upload::default(), drawn(100, "####"));
+        ask(&mut upload, &mut world, &buffer, 1, &[(100, 3), (100, 3)]);
+        ask(&mut upload, &mut world, &buffer, 1, &[(100, 1)]);
+        assert_eq!(said(&mut world), ["1>100", "1>101"]);
+        assert_eq!(world.stats.uploads_repeated, 4);
+    }
+
+    #[test]
+    fn a_greedy_partner_is_refused_beyond_its_queue() {
+        let tuning = Tuning { upload_queue_max: 2, ..Tuning::default() };
+        let (mut world, mut upload, buffer) = (TestWorld::new(tuning), Upload::default(), drawn(100, "########"));
+        ask(&mut upload, &mut world, &buffer, 1, &[(100, 8)]);
+        assert_eq!(said(&mut world), ["1:Busy 102+6", "1>100", "1>101"]);
+        assert_eq!(world.stats.uploads_over_limit, 6);
+    }
+
+    #[test]
+    fn the_cap_holds_over_time_and_what_waits_too_long_is_refused() {
+        let tuning = Tuning { upload_kbps: 1_000, ..Tuning::default() };
+        let (mut world, mut upload, buffer) = (TestWorld::new(tuning), Upload::default(), drawn(100, "##########"));
+        upload.pump(&mut world.turn(), STREAM, &buffer);
+        let mut bytes = 0;
+        for turn in 0..100 {
+            world.pass(100);
+            ask(&mut upload, &mut world, &buffer, turn % 3, &[(100, 10)]);
+            for o in world.outputs() {
+                if let Output::SendChunk { link, seq } = o {
+                    bytes += 50_152;
+                    upload.sent(&mut world.turn(), link, seq);
+                }
+            }
+        }
+        let most = 1_000 * 10 / 8 * 1_000 + 2 * 50_152;
+        assert!((most - 200_000..=most).contains(&bytes), "10 s at 1 Mbit/s are 1 250 000 bytes, not {bytes}");
+        assert!(world.stats.uploads_expired > 0);
+    }
+}

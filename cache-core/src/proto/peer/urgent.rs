@@ -1,0 +1,54 @@
+//! The urgent zone: the third of the window behind the play position, fetched at once, earliest deadline first
+//! (paper, section 3.2.3), and the rule of the last resort.
+//!
+//! A chunk is asked of partners as long as there is time, and of the cache when less than the reserve is left before it
+//! is played. During start-up that is so at once for the first chunks: the burst comes from the cache.
+
+use super::config::Tuning;
+use super::play_buffer::PlayBuffer;
+use crate::time::Span;
+use crate::units::ChunkSeq;
+
+/// The first chunk behind the urgent zone.
+pub(super) fn zone_end(buffer: &PlayBuffer, tuning: &Tuning) -> ChunkSeq {
+    buffer.position().ahead(tuning.urgent_chunks())
+}
+
+/// Whether a chunk that is played in `left` is to be asked of the cache: below the reserve when no partner has been
+/// asked, below a third of it (our guess) whether or not.
+pub(super) fn needs_cache(left: Span, reserve: Span, open_at_partner: bool) -> bool {
+    let reserve = if open_at_partner { Span::from_micros(reserve.micros() / 3) } else { reserve };
+    left < reserve
+}
+
+/// How long to wait for a partner's answer: a third of the time that is left, so that a second partner and the cache
+/// can be asked after it, within the configured bounds.
+pub(super) fn patience(left: Span, tuning: &Tuning) -> Span {
+    let third = left.millis() / 3;
+    Span::from_millis(third.clamp(tuning.request_timeout_min_ms, tuning.request_timeout_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(n: u64) -> Span {
+        Span::from_millis(n)
+    }
+
+    #[test]
+    fn the_cache_is_the_last_resort() {
+        let reserve = ms(1_500);
+        assert!(!needs_cache(ms(1_500), reserve, false));
+        assert!(needs_cache(ms(1_499), reserve, false));
+        assert!(!needs_cache(ms(500), reserve, true), "a partner is at it");
+        assert!(needs_cache(ms(499), reserve, true));
+    }
+
+    #[test]
+    fn less_time_less_patience() {
+        let tuning = Tuning::default();
+        let wait = |left| patience(ms(left), &tuning).millis();
+        assert_eq!([wait(9_000), wait(1_800), wait(100)], [1_000, 600, 300]);
+    }
+}

@@ -1,0 +1,209 @@
+//! The most dangerous line of the project: a slot is filled again while the kernel may still read it.
+//!
+//! A reader stops in the middle of a chunk; every segment of the ring is filled again several times; the reader reads
+//! on. Not one wrong byte may arrive: what comes is right, or the connection is cut. For each way of sending the same
+//! is done with that way's protection taken out, and then wrong bytes do arrive.
+//!
+//! | way | protection | taken out by |
+//! |---|---|---|
+//! | sendfile | fresh pages for every reuse (punch) | reuse in place |
+//! | zero-copy | the lease until the notification | reuse in place, leases or not |
+//! | copy | the lease during the call | reuse in place, leases or not |
+
+mod shard_support;
+
+use std::io::Read;
+use std::net::TcpStream;
+
+use cache_core::ring::{Lookup, Recycle};
+use cache_core::time::Span;
+use cache_core::wire::{FRAME_HEAD_BYTES, FrameHead, KIND_CHUNK};
+use rustix::net::SendFlags;
+use shard_support::*;
+use socket2::{Domain, Socket, Type};
+use weircast_server::cache::data::SendBackend;
+
+/// Two of them fill a segment.
+const BIG: Kind = Kind { packets: 5_500, tables: 0, key_frame: None, end: false };
+/// What the reader reads before it stops: the middle of the first chunk's beginning.
+const HALF_READ: usize = 1_000;
+/// Chunks that are published before the reader stops, and asked for.
+const ASKED: u16 = 6;
+
+/// What arrived of the chunks 1.. as they were published.
+struct Arrived {
+    bytes: usize,
+    wrong: usize,
+}
+
+/// The frames of chunks 1..=ASKED, as they stand in their slots before they are overwritten.
+fn published(source: &Source) -> Vec<u8> {
+    let reader = source.ring.reader(3).expect("a reader of the test's own");
+    let mut all = Vec::new();
+    for number in 1..=u64::from(ASKED) {
+        let Lookup::Ready(chunk) = reader.lookup(source.slot, seq(number)) else { panic!("chunk {number} is there") };
+        let lease = reader.lease(&chunk).expect("it is there");
+        all.extend_from_slice(reader.bytes(&lease));
+        reader.release(lease);
+    }
+    all
+}
+
+/// A connection whose receive queue is small, so that most of what is sent waits at the sender.
+fn narrow(connect: impl FnOnce(&Socket)) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(32 << 10).expect("a socket");
+    connect(&socket);
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(HANG)).expect("a socket");
+    Client(stream)
+}
+
+/// Fills every segment again, several times over.
+fn overwrite_everything(source: &mut Source) {
+    let segments = source.ring.stats().segments_in_use + source.ring.stats().segments_free;
+    let mut number = u64::from(ASKED);
+    while source.ring.stats().recycled < 4 * segments {
+        number += 1;
+        source.publish(number, BIG);
+    }
+}
+
+/// Reads chunks until the connection is cut, or says that the others are gone.
+fn read_on(client: &mut Client, got: &mut Vec<u8>) {
+    let mut part = vec![0; 1 << 16];
+    loop {
+        if let Some(end) = first_message(got) {
+            got.truncate(end);
+            return;
+        }
+        match client.0.read(&mut part) {
+            Ok(0) => return,
+            Ok(count) => got.extend_from_slice(&part[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
+            Err(error) => panic!("the shard said nothing: {error}"),
+        }
+    }
+}
+
+/// Where the first frame that is no chunk begins.
+fn first_message(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let head = FrameHead::decode(bytes.get(at..)?.first_chunk::<FRAME_HEAD_BYTES>()?).ok()?;
+        if head.kind != KIND_CHUNK {
+            return Some(at);
+        }
+        at += FRAME_HEAD_BYTES + head.body_len;
+    }
+}
+
+fn compare(got: &[u8], wanted: &[u8]) -> Arrived {
+    let wrong = got.iter().zip(wanted).filter(|(a, b)| a != b).count();
+    Arrived { bytes: got.len(), wrong: wrong + got.len().saturating_sub(wanted.len()) }
+}
+
+/// The whole story, on a shard.
+fn stop_overwrite_read_on(send: SendBackend, recycle: Recycle) -> Arrived {
+    let mut source = Source::new(18, recycle);
+    for number in 1..=u64::from(ASKED) {
+        source.publish(number, BIG);
+    }
+    let wanted = published(&source);
+    let mut stage = Stage::on(source, |config| {
+        config.send = send;
+        config.zero_copy_despite_copies = true;
+        config.stall_cutoff = Span::from_secs(600);
+    });
+    let mut client = narrow(|socket| socket.connect(&stage.addr.into()).expect("the shard listens"));
+    client.send(hello(cache_core::wire::exchange::Role::Viewer));
+    client.frame();
+    let info = client.open("news", 0);
+    client.request(info.stream, &[(1, ASKED)]);
+    let mut got = vec![0; HALF_READ];
+    assert!(client.fill(&mut got), "the first chunk begins");
+    let counters = stage.shard.counters.clone();
+    until("the socket is full", || counters.sends_blocked.get() + counters.zero_copy_sends.get() > 0);
+
+    overwrite_everything(&mut stage.source);
+    read_on(&mut client, &mut got);
+    let ends = counters.cut_recycled.get() + counters.chunks_unavailable.get();
+    assert!(ends > 0, "the rest of the half-sent chunk was gone, or the chunks behind it");
+    drop(client);
+    stage.stop();
+    compare(&got, &wanted)
+}
+
+fn assert_right(send: SendBackend, recycle: Recycle) {
+    let arrived = stop_overwrite_read_on(send, recycle);
+    assert_eq!(arrived.wrong, 0, "of {} bytes", arrived.bytes);
+    assert!(arrived.bytes > 4 * HALF_READ, "the reader has read on: {} bytes", arrived.bytes);
+}
+
+#[test]
+fn sendfile_sends_no_wrong_byte_from_a_ring_that_punches() {
+    assert_right(SendBackend::Sendfile, Recycle::Punch);
+}
+
+#[test]
+fn sendfile_sends_wrong_bytes_without_the_punch() {
+    let arrived = stop_overwrite_read_on(SendBackend::Sendfile, Recycle::InPlace);
+    assert!(arrived.wrong > 0, "{} bytes", arrived.bytes);
+}
+
+#[test]
+fn zero_copy_sends_no_wrong_byte_when_leases_last_until_the_notification() {
+    assert_right(SendBackend::SendZc, Recycle::InPlace);
+}
+
+#[test]
+fn zero_copy_sends_wrong_bytes_when_leases_count_for_nothing() {
+    let arrived = stop_overwrite_read_on(SendBackend::SendZc, Recycle::InPlaceUnprotected);
+    assert!(arrived.wrong > 0, "{} bytes", arrived.bytes);
+}
+
+#[test]
+fn copy_sends_no_wrong_byte() {
+    assert_right(SendBackend::Copy, Recycle::InPlace);
+}
+
+/// Copies one chunk in two pieces under one lease, with everything overwritten in between.
+fn copy_under_one_lease(recycle: Recycle) -> Arrived {
+    let mut source = Source::new(18, recycle);
+    for number in 1..=u64::from(ASKED) {
+        source.publish(number, BIG);
+    }
+    let wanted = published(&source);
+    let reader = source.ring.reader(0).expect("a reader");
+    let Lookup::Ready(chunk) = reader.lookup(source.slot, seq(1)) else { panic!("chunk 1 is there") };
+    let lease = reader.lease(&chunk).expect("it is there");
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+    let (sender, _) = listener.accept().expect("the client");
+    // Only the kernel reads the bytes: under a lease that counts for nothing they change.
+    let send = |from: usize, to: usize| {
+        let count = rustix::net::send(&sender, &reader.bytes(&lease)[from..to], SendFlags::empty()).expect("connected");
+        assert_eq!(count, to - from);
+    };
+    send(0, HALF_READ);
+    overwrite_everything(&mut source);
+    send(HALF_READ, 2 * HALF_READ);
+    reader.release(lease);
+    drop(sender);
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).expect("connected");
+    compare(&got, &wanted)
+}
+
+#[test]
+fn a_leased_slot_is_not_filled_again() {
+    assert_eq!(copy_under_one_lease(Recycle::InPlace).wrong, 0);
+    assert_eq!(copy_under_one_lease(Recycle::Punch).wrong, 0);
+}
+
+#[test]
+fn copy_sends_wrong_bytes_when_leases_count_for_nothing() {
+    let arrived = copy_under_one_lease(Recycle::InPlaceUnprotected);
+    assert!(arrived.wrong > 0, "{} bytes", arrived.bytes);
+}

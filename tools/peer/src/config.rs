@@ -1,0 +1,138 @@
+//! The configuration file: everything is optional, an unknown key is an error with its line.
+//!
+//! ```toml
+//! routes = ["192.0.2.1:7700"]      # route servers, in the order to try
+//! bind = "192.0.2.7"               # IP or IP:PORT; every socket is bound to it
+//! http = "127.0.0.1:8080"          # where this machine's players find the stream
+//! [peer]                           # the protocol's numbers, each key with its unit: see `weircast-peer check --help`
+//! upload_kbps = 5000
+//! ```
+//! What the command line says has precedence.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use cache_core::proto::peer::Tuning;
+use serde::Deserialize;
+
+use crate::cli::{Bind, Common};
+
+/// The file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ConfigFile {
+    routes: Vec<SocketAddr>,
+    bind: Option<Bind>,
+    http: Option<SocketAddr>,
+    peer: Tuning,
+}
+
+/// File and command line together.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// At least one.
+    pub(crate) routes: Vec<SocketAddr>,
+    pub(crate) bind: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) tuning: Tuning,
+}
+
+impl ConfigFile {
+    /// Reads `path`; without one everything has its default.
+    pub(crate) fn read(path: Option<&Path>) -> anyhow::Result<ConfigFile> {
+        let Some(path) = path else { return Ok(ConfigFile::default()) };
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("the configuration {} cannot be read: check --config", path.display()))?;
+        let file: ConfigFile =
+            toml::from_str(&text).with_context(|| format!("mend the configuration {}", path.display()))?;
+        file.peer.check().with_context(|| format!("mend the configuration {}, section [peer]", path.display()))?;
+        Ok(file)
+    }
+
+    /// Lets the command line have its way.
+    pub(crate) fn with(
+        self,
+        common: &Common,
+        http: Option<SocketAddr>,
+        uplink_kbps: Option<u64>,
+    ) -> anyhow::Result<Settings> {
+        let routes = if common.routes.is_empty() { self.routes } else { common.routes.clone() };
+        let Some(first) = routes.first() else {
+            bail!("no route server is known: give --route IP:PORT, or routes = [\"IP:PORT\"] in the configuration");
+        };
+        let bind = common.bind.or(self.bind).unwrap_or(Bind::any_towards(*first)).0;
+        for route in &routes {
+            ensure!(route.port() != 0, "route server {route}: port 0 cannot be reached, give its real port");
+            ensure!(
+                route.is_ipv4() == bind.is_ipv4(),
+                "route server {route} cannot be reached from {}: give --bind an address of the same family",
+                bind.ip()
+            );
+        }
+        let http = http.or(self.http).unwrap_or(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
+        let mut tuning = self.peer;
+        tuning.upload_kbps = uplink_kbps.unwrap_or(tuning.upload_kbps);
+        tuning.check()?;
+        Ok(Settings { routes, bind, http, tuning })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::StatusMode;
+
+    fn read(text: &str) -> anyhow::Result<ConfigFile> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("written");
+        ConfigFile::read(Some(file.path()))
+    }
+
+    fn common(routes: &[&str], bind: Option<&str>) -> Common {
+        Common {
+            routes: routes.iter().map(|route| route.parse().expect("an address")).collect(),
+            bind: bind.map(|bind| bind.parse().expect("an address")),
+            config: None,
+            status: StatusMode::Off,
+        }
+    }
+
+    #[test]
+    fn the_command_line_has_precedence() {
+        let text = "routes = ['127.0.0.1:1']\nbind = '127.0.0.2'\n[peer]\nupload_kbps = 7\n";
+        let settings = read(text).expect("good").with(&common(&[], None), None, None).expect("complete");
+        assert_eq!((settings.bind, settings.tuning.upload_kbps), ("127.0.0.2:0".parse().expect("an address"), 7));
+        let given = common(&["127.0.0.1:2"], Some("127.0.0.3:4"));
+        let settings = read(text).expect("good").with(&given, None, Some(9)).expect("complete");
+        assert_eq!((settings.bind, settings.tuning.upload_kbps), ("127.0.0.3:4".parse().expect("an address"), 9));
+        assert_eq!(settings.routes, given.routes);
+    }
+
+    #[test]
+    fn a_typo_is_an_error_with_its_line() {
+        let said = format!("{:#}", read("routes = []\n[peer]\nuplode_kbps = 7\n").expect_err("a typo"));
+        assert!(said.contains("uplode_kbps") && said.contains("line 3"), "{said}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_names_its_key() {
+        let said = format!("{:#}", read("[peer]\nexchange_share = 0.7\n").expect_err("too much"));
+        assert!(said.contains("exchange_share: must be"), "{said}");
+    }
+
+    #[test]
+    fn without_a_route_server_it_says_where_to_name_one() {
+        let said = ConfigFile::default().with(&common(&[], None), None, None).expect_err("no route").to_string();
+        assert!(said.contains("--route"), "{said}");
+    }
+
+    #[test]
+    fn a_route_of_the_other_family_is_told_at_once() {
+        let given = common(&["[::1]:5"], Some("127.0.0.1"));
+        let said = ConfigFile::default().with(&given, None, None).expect_err("families differ").to_string();
+        assert!(said.contains("--bind"), "{said}");
+        let any = ConfigFile::default().with(&common(&["[::1]:5"], None), None, None).expect("any address");
+        assert!(any.bind.is_ipv6());
+    }
+}

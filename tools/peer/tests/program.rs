@@ -1,0 +1,193 @@
+//! The real program against servers of a few lines: a stream from `publish` to `watch`, and every way to end.
+
+mod fake;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use cache_core::media::{Generator, GeneratorConfig, PayloadCheck};
+use cache_core::time::Span;
+use cache_core::wire::RefusalReason;
+use fake::{HANG, Servers};
+
+/// A running program; killed when the test ends without it.
+struct Program {
+    child: Child,
+    ready: serde_json::Value,
+}
+
+impl Program {
+    fn spawn(args: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_weircast-peer"))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts")
+    }
+
+    /// Starts it and waits for its `ready` line.
+    fn start(args: &[&str]) -> Program {
+        let mut child = Program::spawn(args);
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("readable");
+        let json = line.strip_prefix("ready ").unwrap_or_else(|| panic!("no ready line but {line:?}"));
+        Program { ready: serde_json::from_str(json).expect("JSON"), child }
+    }
+
+    fn url(&self) -> (String, String) {
+        let url = self.ready["http"].as_str().expect("a URL").strip_prefix("http://").expect("http");
+        let (addr, path) = url.split_once('/').expect("a path");
+        (addr.to_owned(), format!("/{path}"))
+    }
+
+    fn signal(&self, signal: i32) {
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Its exit status and what it said on standard error.
+    fn end(mut self) -> (ExitStatus, String) {
+        end(&mut self.child)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn end(child: &mut Child) -> (ExitStatus, String) {
+    let until = Instant::now() + HANG;
+    while child.try_wait().expect("a child").is_none() {
+        assert!(Instant::now() < until, "the program hangs");
+        std::thread::yield_now();
+    }
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+    (child.wait().expect("a child"), said)
+}
+
+/// Runs to the end: exit code and standard error.
+fn run(args: &[&str]) -> (Option<i32>, String) {
+    let mut child = Program::spawn(args);
+    drop(child.stdin.take());
+    let (status, said) = end(&mut child);
+    (status.code(), said)
+}
+
+/// `seconds` of test stream.
+fn recorded(seconds: u64) -> Vec<u8> {
+    let (mut generator, mut bytes) = (Generator::new(GeneratorConfig::default()), Vec::new());
+    while generator.next_frame(&mut bytes) < Span::from_secs(seconds) {}
+    bytes
+}
+
+fn publisher(servers: &Servers, input: &str) -> Program {
+    Program::start(&["publish", "news", "--route", &servers.addr.to_string(), "--input", input, "--status", "off"])
+}
+
+/// `part` stands in `whole` behind its first `tables` bytes, and those are packets.
+fn assert_is_part_of(part: &[u8], whole: &[u8]) {
+    assert!(part.len() > 100 * 188 && part.len().is_multiple_of(188), "{} bytes", part.len());
+    let found = (0..16).map(|packets| &part[packets * 188..]).find(|rest| {
+        let packet = &rest[..188];
+        whole.chunks_exact(188).position(|p| p == packet).is_some_and(|at| whole[at * 188..].starts_with(rest))
+    });
+    assert!(found.is_some(), "what was played is not what was published");
+}
+
+#[test]
+fn a_file_is_published_whole_and_its_end_is_confirmed() {
+    let servers = Servers::start("news", 40);
+    let stream = recorded(2);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), &stream).expect("written");
+    let program = publisher(&servers, file.path().to_str().expect("text"));
+    assert_eq!((&program.ready["role"], &program.ready["next"]), (&"publisher".into(), &40.into()));
+    let (status, said) = program.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let state = servers.state();
+    assert!(state.ended);
+    assert!(state.stream() == stream, "{} of {} bytes", state.stream().len(), stream.len());
+}
+
+#[test]
+fn a_pipe_is_published_and_ends_with_it() {
+    let servers = Servers::start("news", 0);
+    let stream = recorded(1);
+    let mut program = Program::spawn(&["publish", "news", "--route", &servers.addr.to_string(), "--input", "-"]);
+    program.stdin.take().expect("piped").write_all(&stream).expect("written");
+    let (status, said) = end(&mut program);
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(servers.state().stream() == stream);
+}
+
+#[test]
+fn udp_in_rtp_is_published_until_the_signal() {
+    let servers = Servers::start("news", 0);
+    let free = UdpSocket::bind("127.0.0.1:0").expect("a socket").local_addr().expect("bound");
+    let program = publisher(&servers, &format!("udp://{free}"));
+    let stream = recorded(1);
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    for packets in stream.chunks(7 * 188) {
+        let datagram = [&[0x80, 33, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], packets].concat();
+        socket.send_to(&datagram, free).expect("sent");
+    }
+    servers.wait("chunks of the datagrams", |state| state.chunks.len() >= 3);
+    program.signal(15);
+    let (status, said) = program.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let state = servers.state();
+    assert!(state.ended && stream.starts_with(&state.stream()));
+}
+
+#[test]
+fn a_publisher_that_loses_its_cache_goes_on_without_a_gap() {
+    let servers = Servers::start("news", 7);
+    let program = publisher(&servers, "test:1000");
+    servers.wait("chunks", |state| state.chunks.len() >= 3);
+    servers.cut_publishers();
+    let count = servers.wait("a second session", |state| state.sessions == 2).chunks.len();
+    drop(servers.wait("more chunks", |state| state.chunks.len() >= count + 3));
+    program.signal(2);
+    let (status, said) = program.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let mut check = PayloadCheck::default();
+    check.push(&servers.state().stream());
+    let report = check.report();
+    assert!(report.is_perfect(), "{report:?}");
+}
+
+#[test]
+fn refusals_and_silence_have_their_exit_codes_and_cures() {
+    let servers = Servers::start("news", 0);
+    servers.state().refuse = Some(RefusalReason::NotAuthorised);
+    let route = servers.addr.to_string();
+    let (code, said) = run(&["publish", "news", "--route", &route, "--input", "test:"]);
+    assert!(code == Some(2) && said.contains("--secret"), "{code:?} {said}");
+    let (code, said) = run(&["publish", "news", "--route", &route, "--input", "/nowhere.ts"]);
+    assert!(code == Some(1) && said.contains("/nowhere.ts"), "{code:?} {said}");
+    let (code, said) = run(&["publish", "news", "--input", "test:"]);
+    assert!(code == Some(1) && said.contains("--route"), "{code:?} {said}");
+    let (code, said) = run(&["watch", "bad/name", "--route", &route]);
+    assert!(code == Some(1) && said.contains("stream name"), "{code:?} {said}");
+    let (code, said) = run(&["check", "--route", &route]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn what_is_no_transport_stream_is_refused() {
+    let servers = Servers::start("news", 0);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), vec![b'x'; 300_000]).expect("written");
+    let route = servers.addr.to_string();
+    let (code, said) = run(&["publish", "news", "--route", &route, "--input", file.path().to_str().expect("text")]);
+    assert!(code == Some(1) && said.contains("not an MPEG transport stream"), "{code:?} {said}");
+}
