@@ -1,5 +1,5 @@
 //! Real cache servers on loopback, and the publishers and viewers that the tests of the control plane are made of.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it, as a module of its own")]
 
 pub mod fake_index;
 pub mod native;
@@ -140,7 +140,9 @@ impl Drop for Cache {
 fn spawn(extra: &str) -> (Child, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a directory");
     let mut text = String::new();
-    for (key, value) in [("listen", "\"127.0.0.1:0\""), ("memory_mib", "64"), ("shards", "1"), ("connections_max", "200")] {
+    for (key, value) in
+        [("listen", "\"127.0.0.1:0\""), ("memory_mib", "64"), ("shards", "1"), ("connections_max", "200")]
+    {
         if !extra.lines().any(|line| line.trim_start().starts_with(key)) {
             text.push_str(&format!("{key} = {value}\n"));
         }
@@ -199,7 +201,7 @@ pub fn response(mut stream: TcpStream) -> (u16, String) {
 pub fn transport_stream(tag: u64, span: Span) -> Vec<u8> {
     let mut generator = Generator::new(GeneratorConfig {
         rate: cache_core::units::BitRate::from_kbps(1_000),
-        content: Content::Video { fps: 25, gop_frames: 25 },
+        content: Content::Picture { fps: 25, key_frame_every: 25 },
         tag,
         ..GeneratorConfig::default()
     });

@@ -90,10 +90,19 @@ pub(crate) struct WatchStatus<'a> {
     chunks_missed: u64,
     stalls: u64,
     players: usize,
+    /// Bytes of chunks held.
+    bytes_kept: usize,
 }
 
 impl<'a> WatchStatus<'a> {
-    pub(crate) fn new(stream: &'a str, snapshot: &Snapshot, stats: &Stats, lag_ms: Lag, players: usize) -> Self {
+    pub(crate) fn new(
+        stream: &'a str,
+        snapshot: &Snapshot,
+        stats: &Stats,
+        lag_ms: Lag,
+        players: usize,
+        bytes_kept: usize,
+    ) -> Self {
         WatchStatus {
             stream,
             state: snapshot.state,
@@ -107,6 +116,7 @@ impl<'a> WatchStatus<'a> {
             chunks_missed: stats.chunks_missed,
             stalls: stats.stalls,
             players,
+            bytes_kept,
         }
     }
 }

@@ -140,7 +140,7 @@ fn udp_in_rtp_is_published_until_the_signal() {
         let datagram = [&[0x80, 33, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], packets].concat();
         socket.send_to(&datagram, free).expect("sent");
     }
-    servers.wait("chunks of the datagrams", |state| state.chunks.len() >= 3);
+    drop(servers.wait("chunks of the datagrams", |state| state.chunks.len() >= 3));
     program.signal(15);
     let (status, said) = program.end();
     assert_eq!(status.code(), Some(0), "{said}");
@@ -152,14 +152,14 @@ fn udp_in_rtp_is_published_until_the_signal() {
 fn a_publisher_that_loses_its_cache_goes_on_without_a_gap() {
     let servers = Servers::start("news", 7);
     let program = publisher(&servers, "test:1000");
-    servers.wait("chunks", |state| state.chunks.len() >= 3);
+    drop(servers.wait("chunks", |state| state.chunks.len() >= 3));
     servers.cut_publishers();
     let count = servers.wait("a second session", |state| state.sessions == 2).chunks.len();
     drop(servers.wait("more chunks", |state| state.chunks.len() >= count + 3));
     program.signal(2);
     let (status, said) = program.end();
     assert_eq!(status.code(), Some(0), "{said}");
-    let mut check = PayloadCheck::default();
+    let mut check = PayloadCheck::new(0);
     check.push(&servers.state().stream());
     let report = check.report();
     assert!(report.is_perfect(), "{report:?}");
@@ -190,4 +190,152 @@ fn what_is_no_transport_stream_is_refused() {
     let route = servers.addr.to_string();
     let (code, said) = run(&["publish", "news", "--route", &route, "--input", file.path().to_str().expect("text")]);
     assert!(code == Some(1) && said.contains("not an MPEG transport stream"), "{code:?} {said}");
+}
+
+/// A live stream, a watcher of it, and where its output and report go.
+struct Watched {
+    servers: Servers,
+    publisher: Program,
+    watcher: Program,
+    dir: tempfile::TempDir,
+}
+
+impl Watched {
+    fn start() -> Watched {
+        let servers = Servers::start("news", 65_530);
+        let publisher = publisher(&servers, "test:1000");
+        drop(servers.wait("a join point", |state| state.chunks.len() >= 3));
+        let dir = tempfile::tempdir().expect("a directory");
+        let (output, report) = (dir.path().join("out.ts"), dir.path().join("report.json"));
+        let (route, path) =
+            (servers.addr.to_string(), |path: &std::path::Path| path.to_str().expect("text").to_owned());
+        let files = [path(&output), path(&report)];
+        let watcher = Program::start(&[
+            "watch",
+            "news",
+            "--route",
+            &route,
+            "--bind",
+            "127.0.1.5",
+            "--output",
+            &files[0],
+            "--report",
+            &files[1],
+            "--status",
+            "off",
+        ]);
+        Watched { servers, publisher, watcher, dir }
+    }
+
+    /// Plays over HTTP until `len` bytes came, after the response's head.
+    fn play(&self, request: &str, len: usize) -> (String, Vec<u8>) {
+        let (addr, path) = self.watcher.url();
+        let mut player = TcpStream::connect(addr).expect("a player connects");
+        player.set_read_timeout(Some(HANG)).expect("set");
+        player.write_all(request.replace("PATH", &path).as_bytes()).expect("asked");
+        let (mut bytes, mut buf) = (Vec::new(), [0; 4096]);
+        let head = loop {
+            let got = player.read(&mut buf).expect("a response");
+            assert!(got > 0, "closed after {:?}", String::from_utf8_lossy(&bytes));
+            bytes.extend_from_slice(&buf[..got]);
+            if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+                break String::from_utf8(bytes.drain(..at + 4).collect()).expect("text");
+            }
+        };
+        while bytes.len() < len {
+            let got = player.read(&mut buf).expect("media");
+            assert!(got > 0, "closed after {} bytes", bytes.len());
+            bytes.extend_from_slice(&buf[..got]);
+        }
+        bytes.truncate(len);
+        (head, bytes)
+    }
+
+    /// Ends both: the report and what was written.
+    fn end(self, signal: i32) -> (serde_json::Value, Vec<u8>, Servers) {
+        self.watcher.signal(signal);
+        let (status, said) = self.watcher.end();
+        assert_eq!(status.code(), Some(0), "{said}");
+        drop(self.publisher);
+        let read = |name| std::fs::read(self.dir.path().join(name)).expect("written");
+        (serde_json::from_slice(&read("report.json")).expect("JSON"), read("out.ts"), self.servers)
+    }
+}
+
+const GET: &str = "GET PATH HTTP/1.1\r\nHost: me\r\n\r\n";
+
+#[test]
+fn what_is_played_is_what_was_published_on_every_sink() {
+    let watched = Watched::start();
+    let (head, first) = watched.play(GET, 188 * 1_500);
+    assert!(head.starts_with("HTTP/1.1 200 OK") && head.contains("video/mp2t"), "{head}");
+    let (_, second) = watched.play("GET / HTTP/1.0\r\n\r\n", 188 * 1_500);
+    let (report, file, servers) = watched.end(15);
+    let published = servers.state().stream();
+    for played in [&first, &second, &file] {
+        assert_is_part_of(played, &published);
+    }
+    assert!(report["addr"].as_str().is_some_and(|addr| addr.starts_with("127.0.1.5:")), "{report}");
+    assert_eq!(
+        (&report["domain"], &report["chunks_missed"], &report["chunks_refused"]),
+        (&3.into(), &0.into(), &0.into())
+    );
+    assert_eq!((&report["continuity"], &report["ended"]), (&1.0.into(), &"left".into()), "{report}");
+    assert!(report["startup_ms"].as_u64().is_some() && report["lag_ms"]["p50"].as_u64().is_some(), "{report}");
+    assert_eq!(report["bytes_by_source"].as_object().map(|sources| sources.len()), Some(1), "{report}");
+}
+
+#[test]
+fn nonsense_at_every_door_disturbs_nothing() {
+    let watched = Watched::start();
+    let addr = watched.watcher.ready["addr"].as_str().expect("an address").to_owned();
+    for garbage in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[0xC7, 1, 1, 0, 0xFF, 0xFF, 0xFF, 0xFF], &[0xC7, 9, 2, 0]] {
+        let mut link = TcpStream::connect(&addr).expect("a link");
+        link.write_all(garbage).expect("sent");
+        link.write_all(&[0; 8]).expect("sent");
+        link.set_read_timeout(Some(HANG)).expect("set");
+        assert!(matches!(link.read(&mut [0; 64]), Ok(0) | Err(_)), "the link is closed");
+    }
+    let udp = UdpSocket::bind("127.0.1.6:0").expect("a socket");
+    udp.send_to(b"WC\x01\xFFnonsense", &addr).expect("sent");
+    for (request, status) in [
+        ("GET /other.ts HTTP/1.1\r\n\r\n", "404"),
+        ("POST PATH HTTP/1.1\r\n\r\n", "405"),
+        ("\x01\x02 nonsense\r\n\r\n", "400"),
+    ] {
+        let (head, _) = watched.play(request, 0);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+    }
+    let (_, played) = watched.play(GET, 188 * 500);
+    let (report, _, servers) = watched.end(2);
+    assert_is_part_of(&played, &servers.state().stream());
+    let counters = &report["counters"];
+    assert_eq!(
+        (&counters["net"]["garbage"], &counters["playout"]["requests_bad"]),
+        (&3.into(), &3.into()),
+        "{counters}"
+    );
+    assert_eq!(counters["net"]["datagrams_bad"], 1, "{counters}");
+}
+
+#[test]
+fn the_streams_end_is_an_end_like_any_other() {
+    let servers = Servers::start("news", 0);
+    let publisher = publisher(&servers, "test:500");
+    drop(servers.wait("a join point", |state| state.chunks.len() >= 3));
+    let route = servers.addr.to_string();
+    let watcher = Program::start(&["watch", "news", "--route", &route, "--status", "off"]);
+    let chunks = servers.state().chunks.len();
+    drop(servers.wait("some more", |state| state.chunks.len() >= chunks + 3));
+    publisher.signal(15);
+    assert_eq!(publisher.end().0.code(), Some(0));
+    let (status, said) = watcher.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
+#[test]
+fn a_stream_that_nobody_publishes_is_told() {
+    let servers = Servers::start("news", 0);
+    let (code, said) = run(&["watch", "other", "--route", &servers.addr.to_string(), "--status", "off"]);
+    assert!(code == Some(2) && said.contains("no such stream"), "{code:?} {said}");
 }

@@ -141,7 +141,7 @@ impl<T: Transport> Driver<T> {
     /// For the status line.
     pub(super) fn status(&self) -> WatchStatus<'_> {
         let (lag, players) = (Lag::of(&self.lags), self.playout.http.players());
-        WatchStatus::new(self.stream.as_str(), &self.lately, self.peer.stats(), lag, players)
+        WatchStatus::new(self.stream.as_str(), &self.lately, self.peer.stats(), lag, players, self.store.bytes())
     }
 
     /// For the report.

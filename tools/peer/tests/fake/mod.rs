@@ -21,11 +21,11 @@ use cache_core::wire::{
 };
 
 /// Longer than any healthy test takes: only a hang meets it.
-pub const HANG: Duration = Duration::from_secs(60);
+pub(crate) const HANG: Duration = Duration::from_secs(60);
 
 /// What the servers know.
 #[derive(Default)]
-pub struct State {
+pub(crate) struct State {
     /// Frames of the chunks, oldest first; the first has the number `first`.
     pub chunks: Vec<Vec<u8>>,
     pub first: u64,
@@ -41,7 +41,7 @@ pub struct State {
 
 /// The servers of one stream.
 #[derive(Clone)]
-pub struct Servers {
+pub(crate) struct Servers {
     pub name: StreamName,
     pub addr: SocketAddr,
     cache: SocketAddr,
@@ -50,7 +50,7 @@ pub struct Servers {
 
 impl State {
     /// The transport stream published so far.
-    pub fn stream(&self) -> Vec<u8> {
+    pub(crate) fn stream(&self) -> Vec<u8> {
         self.chunks.iter().flat_map(|frame| frame[CHUNK_PREFIX_BYTES + tables_len(frame)..].to_vec()).collect()
     }
 
@@ -69,7 +69,7 @@ fn tables_len(frame: &[u8]) -> usize {
 
 impl Servers {
     /// Servers of the stream called `name`, whose first chunk must have the number `first`.
-    pub fn start(name: &str, first: u64) -> Servers {
+    pub(crate) fn start(name: &str, first: u64) -> Servers {
         let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let tcp = TcpListener::bind("127.0.0.1:0").expect("a socket");
         let servers = Servers {
@@ -90,12 +90,12 @@ impl Servers {
         servers
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.shared.0.lock().expect("no server has failed")
     }
 
     /// Waits until `done`, or fails as a hang.
-    pub fn wait(&self, what: &str, done: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+    pub(crate) fn wait(&self, what: &str, done: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
         let (mut state, until) = (self.state(), Instant::now() + HANG);
         while !done(&state) {
             let left = until.checked_duration_since(Instant::now()).unwrap_or_else(|| panic!("hangs: {what}"));
@@ -105,7 +105,7 @@ impl Servers {
     }
 
     /// Cuts the publishers' links.
-    pub fn cut_publishers(&self) {
+    pub(crate) fn cut_publishers(&self) {
         for link in self.state().publishers.drain(..) {
             let _ = link.shutdown(std::net::Shutdown::Both);
         }
