@@ -86,6 +86,12 @@ fn a_reader_sees_a_chunk_whole_or_not_at_all() {
             assert!(publish(&mut writer, slot, 0, HALF));
             assert!(publish(&mut writer, slot, 1, HALF));
         });
+        if let Some(head) = reader.head(slot) {
+            assert!(
+                matches!(look_and_read(&reader, slot, head.get()), Lookup::Ready(_)),
+                "what the head names is there"
+            );
+        }
         if let Lookup::Ready(_) = look_and_read(&reader, slot, 1) {
             assert!(matches!(look_and_read(&reader, slot, 0), Lookup::Ready(_)), "published in order, seen in order");
         }
