@@ -126,7 +126,7 @@ pub const fn is_question(message: &Message) -> bool {
 pub fn refusal_of(packet: &[u8], error: DecodeError, cluster: &ClusterKey) -> Option<Vec<u8>> {
     const KIND_AT: usize = 3;
     let head = packet.first_chunk::<DATAGRAM_HEAD_BYTES>()?;
-    if error == DecodeError::Magic || matches!(head[KIND_AT], 1 | 2) {
+    if !head.starts_with(b"WC") || matches!(head[KIND_AT], 1 | 2) {
         return None;
     }
     let reason = match error {
@@ -198,5 +198,6 @@ mod tests {
         let answer = refused(&packet(40, 1, 128)).expect("long enough");
         assert_eq!(answer.message, Refused::because(RefusalReason::NotInCluster).into());
         assert_eq!(refused(&[b'x'; 100]), None);
+        assert_eq!(refused(&[b'x'; 1300]), None, "too long, and still not Weircast's");
     }
 }
