@@ -57,6 +57,11 @@ impl Gate {
         [now, one_period_ago].iter().any(|at| nonce_of(self.jar.bake(from, *at)) == nonce)
     }
 
+    /// A message has come that answers nothing that was asked.
+    pub const fn stray(&mut self) {
+        self.stats.strays += 1;
+    }
+
     /// What was turned away so far.
     pub const fn stats(&self) -> GateStats {
         self.stats
@@ -66,7 +71,7 @@ impl Gate {
     /// where one is due, is in `out`.
     pub fn admits(&mut self, now: Time, from: SocketAddr, datagram: &Datagram, out: &mut Outbox<Outgoing>) -> bool {
         if !is_question(&datagram.message) {
-            self.stats.strays += 1;
+            self.stray();
             return false;
         }
         // An answered dial-back carries its proof in its nonce, and is never answered.

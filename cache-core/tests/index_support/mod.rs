@@ -45,8 +45,8 @@ pub fn host(domain: u8, n: u16) -> SocketAddr {
 }
 
 pub enum Machine {
-    Route(Route),
-    Index(Index),
+    Route(Box<Route>),
+    Index(Box<Index>),
 }
 
 impl Machine {
@@ -125,7 +125,7 @@ impl Net {
         let mut net = Net {
             now: Time::ZERO,
             cluster: ClusterKey::derive("the test's secret"),
-            machines: BTreeMap::from([(route_addr(), Machine::Route(route))]),
+            machines: BTreeMap::from([(route_addr(), Machine::Route(Box::new(route)))]),
             fakes: BTreeMap::new(),
             dead: Vec::new(),
             sent: BTreeMap::new(),
@@ -144,7 +144,7 @@ impl Net {
         config.routes = vec![route_addr()];
         shape(&mut config);
         let index = Index::new(config, CookieJar::new([domain; 32]), u64::from(domain));
-        self.machines.insert(index_addr(domain), Machine::Index(index));
+        self.machines.insert(index_addr(domain), Machine::Index(Box::new(index)));
     }
 
     pub fn index(&self, domain: u8) -> &Index {
