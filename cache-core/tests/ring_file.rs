@@ -98,6 +98,17 @@ fn too_little_room_is_an_error_that_names_what_is_missing() {
 }
 
 #[test]
+fn a_ring_on_a_disk_is_refused() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo's directory for tests");
+    let path = dir.path().join("ring");
+    match Ring::create(&config_at(&path)) {
+        Err(e) => assert_eq!(e, RingError::NotInMemory { place: path.display().to_string() }),
+        Ok(_) => eprintln!("SKIP: needs a target directory that is not in memory"),
+    }
+    assert!(!path.exists(), "nothing is left behind");
+}
+
+#[test]
 fn an_observer_refuses_what_is_no_ring() {
     let dir = in_shm();
     let path = dir.path().join("ring");

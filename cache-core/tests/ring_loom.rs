@@ -109,6 +109,20 @@ fn a_descriptor_that_is_replaced_is_never_half_read() {
     });
 }
 
+#[test]
+fn a_chunk_that_comes_late_is_seen_whole_or_not_at_all() {
+    model(|| {
+        let (mut writer, ring) = ring(Recycle::InPlace, 1, 2, 4);
+        let reader = ring.reader(0).expect("the first");
+        let slot = writer.open_stream(StreamId(1)).expect("room");
+        assert!(publish(&mut writer, slot, 2, HALF));
+        let thread = loom::thread::spawn(move || assert!(publish(&mut writer, slot, 1, HALF)));
+        assert_ne!(look_and_read(&reader, slot, 1), Lookup::NotYet);
+        thread.join().expect("writer");
+        assert!(matches!(look_and_read(&reader, slot, 1), Lookup::Ready(_)));
+    });
+}
+
 /// Two segments of one chunk each hold 0 and 1; the writer wants 0's for chunk 2 while readers go for chunk 0.
 fn reuse_under_readers(recycle: Recycle, readers: u32) {
     model(move || {
@@ -150,6 +164,26 @@ fn pages_are_not_given_up_under_a_lease() {
 #[test]
 fn two_readers_leases_both_count() {
     reuse_under_readers(Recycle::InPlace, 2);
+}
+
+/// A name that was made up, right down to the generation that its segment is about to have, leads to no byte that is
+/// being written.
+#[test]
+fn a_guessed_name_is_not_leased_under_the_writers_hands() {
+    model(|| {
+        let (mut writer, ring) = ring(Recycle::InPlace, 1, 2, 2);
+        let reader = ring.reader(0).expect("the first");
+        let slot = writer.open_stream(StreamId(1)).expect("room");
+        assert!(publish(&mut writer, slot, 0, WHOLE));
+        assert!(publish(&mut writer, slot, 1, WHOLE));
+        let Lookup::Ready(chunk) = reader.lookup(slot, ChunkSeq::new(0)) else { panic!("it is there") };
+        let guess = ChunkRef { seq: ChunkSeq::new(2), generation: chunk.generation + 1, ..chunk };
+        let thread = loom::thread::spawn(move || {
+            read(&reader, &guess);
+        });
+        publish(&mut writer, slot, 2, WHOLE);
+        thread.join().expect("reader");
+    });
 }
 
 /// The model has teeth: it finds the race when the protection is taken out.

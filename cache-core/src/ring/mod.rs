@@ -102,8 +102,8 @@ impl Ring {
     /// each GiB (measured; 2 vCPU EPYC, pages of 4 KiB).
     ///
     /// # Errors
-    /// [`RingError::Config`], [`RingError::NoRoom`], [`RingError::InUse`], [`RingError::Foreign`] or [`RingError::Io`];
-    /// nothing is left behind.
+    /// [`RingError::Config`], [`RingError::NoRoom`], [`RingError::NotInMemory`], [`RingError::InUse`],
+    /// [`RingError::Foreign`] or [`RingError::Io`]; nothing is left behind.
     pub fn create(config: &RingConfig) -> Result<(Writer, Ring), RingError> {
         static RINGS: AtomicU64 = AtomicU64::new(0);
         if !(1..=READERS_MAX).contains(&config.readers_max) {
