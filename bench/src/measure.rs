@@ -36,6 +36,11 @@ impl Durations {
         self.0.saturating_record(us.max(1));
     }
 
+    /// The same duration, `count` times.
+    pub(crate) fn record_many(&mut self, us: u64, count: u64) {
+        self.0.saturating_record_n(us.max(1), count);
+    }
+
     pub(crate) fn add(&mut self, other: &Durations) {
         self.0.add(&other.0).expect("all have the same range");
     }

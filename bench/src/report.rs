@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::measure::{Account, Checked, Durations, due};
 use crate::viewers::Seen;
 
-/// A turn of the tool's loop above which its own slowness is in the numbers: a tenth of a chunk (our guess).
-const TURN_MS_MAX: f64 = 20.0;
+/// Lag of the tool's loop above which its own slowness is in the numbers: a tenth of a chunk (our guess).
+const LAG_MS_MAX: f64 = 20.0;
 
 /// Share of the span that a thread may be busy before it counts as the bottleneck (our guess).
 const BUSY_MAX: f64 = 0.9;
@@ -32,8 +32,8 @@ impl Quantiles {
 /// How the tool itself fared.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Tool {
-    /// Turns of the viewers' loops: while one lasts, arrived bytes wait.
-    pub(crate) turn_ms: Quantiles,
+    /// How long arrived bytes may have waited for the tool to read them.
+    pub(crate) lag_ms: Quantiles,
     /// The busiest thread's share of the measured span.
     pub(crate) busy: f64,
     /// How late the publisher's own chunks left the tool, if it published.
@@ -98,9 +98,9 @@ pub(crate) fn report(seen: &Seen, mode: &str, stream: &str, viewers: usize, publ
         not_served.insert("its turn to join had not come".to_owned(), never_begun);
     }
     let publish_lateness_ms = published.map(Quantiles::of);
-    let turn_ms = Quantiles::of(&seen.turns);
-    let late = publish_lateness_ms.is_some_and(|late| late.p99 > TURN_MS_MAX);
-    let is_bottleneck = turn_ms.p99 > TURN_MS_MAX || seen.busy > BUSY_MAX || late;
+    let lag_ms = Quantiles::of(&seen.lag);
+    let late = publish_lateness_ms.is_some_and(|late| late.p99 > LAG_MS_MAX);
+    let is_bottleneck = lag_ms.p99 > LAG_MS_MAX || seen.busy > BUSY_MAX || late;
     Report {
         viewers,
         served,
@@ -116,7 +116,7 @@ pub(crate) fn report(seen: &Seen, mode: &str, stream: &str, viewers: usize, publ
         lateness_ms: Quantiles::of(&seen.lateness),
         join_ms: Quantiles::of(&join),
         verified: seen.checked,
-        tool: Tool { turn_ms, busy: seen.busy, publish_lateness_ms, is_bottleneck },
+        tool: Tool { lag_ms, busy: seen.busy, publish_lateness_ms, is_bottleneck },
         not_served,
     }
 }
@@ -170,7 +170,7 @@ impl Report {
              {} not at all",
             v.by_signature, v.by_hash, v.by_payload, v.by_comparison, v.not
         )?;
-        writeln!(f, "{}  busy {:.0} %", row("tool turn", &self.tool.turn_ms), 100.0 * self.tool.busy)?;
+        writeln!(f, "{}  busy {:.0} %", row("tool lag", &self.tool.lag_ms), 100.0 * self.tool.busy)?;
         if let Some(late) = &self.tool.publish_lateness_ms {
             writeln!(f, "{}", row("published", late))?;
         }
@@ -180,8 +180,9 @@ impl Report {
         if self.tool.is_bottleneck {
             writeln!(
                 f,
-                "THE LOAD TOOL ITSELF IS THE BOTTLENECK: do not take these numbers for the cache's. Use more --threads, \
-                 fewer viewers, or --verify sample:K."
+                "THE LOAD TOOL ITSELF IS A BOTTLENECK: lateness holds up to {:.1} ms (p99) of its own lag, and the cache may \
+                 be better than these numbers. Use more --threads, fewer viewers, --verify sample:K, or a quieter machine.",
+                self.tool.lag_ms.p99
             )?;
         }
         writeln!(f, "{}", if self.is_good() { "PASS: every viewer was served" } else { "FAIL" })
@@ -210,7 +211,7 @@ mod tests {
             published: (0..4).map(|at| (10 + at, 1_000 + 200 * at)).collect(),
             checked: Checked::default(),
             lateness: Durations::new(),
-            turns: Durations::new(),
+            lag: Durations::new(),
             busy: 0.1,
         }
     }

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use cache_core::media::packet::Packet;
-use cache_core::media::{Content, GeneratorConfig, Slice, TableMemory};
+use cache_core::media::{Content, GeneratorConfig, Pacer, Slice, TableMemory};
 use cache_core::units::BitRate;
 use media_kit::*;
 
@@ -117,6 +117,8 @@ fn check_slices(stream: &[u8], slices: &[Slice]) {
 fn h264_and_aac_are_cut_and_can_be_joined() {
     let Some(stream) = encoded(&["-c:v", "libx264", "-preset", "ultrafast", "-g", "25"]) else { return };
     check_slices(&stream, &slice(&stream));
+    let due = Pacer::new().due(&stream).expect("a transport stream").millis();
+    assert!((9_500..10_100).contains(&due), "ten seconds are sent in {due} ms");
 }
 
 #[test]

@@ -52,6 +52,7 @@ fn swarm(seed: u64, count: usize, apart_ms: u64, tuning: &Tuning) -> Net {
 }
 
 fn assert_flawless(r: &Report) {
+    eprintln!("{r:?}");
     assert_eq!((r.continuity_min, r.missed, r.wrong), (1.0, 0, 0), "{r:?}");
 }
 
@@ -93,7 +94,7 @@ fn one_two_and_three_peers_play_too() {
 
 #[test]
 fn a_third_killed_at_once_is_not_noticed_by_the_others() {
-    for seed in 10..14 {
+    for seed in 10..12 {
         let mut net = swarm(seed, 40, 50, &Tuning::default());
         net.run(20_000);
         let victims: Vec<NodeId> = net.viewers.keys().copied().filter(|n| n % 3 == 0).collect();
@@ -155,7 +156,10 @@ fn without_any_cache_the_swarm_plays_what_it_has_and_goes_on_when_one_is_back() 
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let digest = |seed| {
-        let mut net = swarm(seed, 20, 50, &Tuning::default());
+        let mut net = Net::new(seed, 0, 2);
+        net.traced = true;
+        net.run(10_000);
+        (0..20).for_each(|_| _ = net.watch(Tuning::default()));
         net.run(15_000);
         net.kill(13);
         net.run(15_000);
@@ -170,9 +174,7 @@ fn nothing_happens_when_the_sequence_wraps() {
     for first in [(1 << 16) - 100, (1 << 32) - 100] {
         let mut net = Net::new(40, first, 1);
         net.run(8_000);
-        (0..10).for_each(|_| {
-            net.watch(Tuning::default());
-        });
+        (0..10).for_each(|_| _ = net.watch(Tuning::default()));
         net.run(60_000);
         let r = report(&net);
         assert_flawless(&r);
@@ -219,7 +221,10 @@ fn polluters_are_banned_and_nothing_wrong_is_played() {
     assert_flawless(&r);
     let refused: u64 = living(&net).map(|(_, s)| s.chunks_refused).sum();
     let banned: u64 = living(&net).map(|(_, s)| s.peers_banned).sum();
-    assert!(banned > 0 && refused < 40 * 8 * 4, "a polluter is met once by each: {refused} wrong chunks, {banned} bans");
+    assert!(
+        banned > 0 && refused < 40 * 8 * 4,
+        "a polluter is met once by each: {refused} wrong chunks, {banned} bans"
+    );
 }
 
 #[test]
@@ -253,8 +258,7 @@ fn small_uplinks_are_enough() {
 
 #[test]
 fn the_papers_request_control_plays_as_well() {
-    let tuning =
-        Tuning { request_control: cache_core::proto::peer::RequestControl::Paper, ..Tuning::default() };
+    let tuning = Tuning { request_control: cache_core::proto::peer::RequestControl::Paper, ..Tuning::default() };
     let mut net = swarm(63, 20, 50, &tuning);
     net.run(40_000);
     assert_flawless(&report(&net));
@@ -381,7 +385,8 @@ fn partners_are_near_but_for_one() {
     net.run(40_000);
     assert_flawless(&report(&net));
     let near = living(&net).map(|(node, s)| {
-        let near = |addr: &&std::net::SocketAddr| peer_net::region(**addr, 4) == peer_net::region(peer_net::addr(node), 4);
+        let near =
+            |addr: &&std::net::SocketAddr| peer_net::region(**addr, 4) == peer_net::region(peer_net::addr(node), 4);
         let from = |of: &dyn Fn(&&std::net::SocketAddr) -> bool| {
             s.bytes_by_source.iter().filter(|(a, _)| of(a)).map(|(_, b)| *b).sum::<u64>()
         };
@@ -389,4 +394,54 @@ fn partners_are_near_but_for_one() {
     });
     let (near, far) = near.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     assert!(far > 0 && near > far, "a random choice would give 1 : 3, this is {near} : {far}");
+}
+
+#[test]
+fn a_stream_that_has_just_begun_is_shared_as_well() {
+    let mut net = Net::new(80, 0, 2);
+    net.run(1_000);
+    for _ in 0..40 {
+        net.watch(Tuning::default());
+        net.run(20);
+    }
+    net.run(30_000);
+    let r = report(&net);
+    assert_flawless(&r);
+    assert!(r.offload > 0.85, "with a second behind the head instead of six: {r:?}");
+}
+
+#[test]
+fn liars_about_their_buffer_are_dropped_and_cost_nobody_a_chunk() {
+    let mut net = swarm(81, 40, 50, &Tuning::default());
+    net.viewers.iter_mut().filter(|(n, _)| *n % 5 == 0).for_each(|(_, v)| v.liar = true);
+    net.run(40_000);
+    let r = report(&net);
+    assert_flawless(&r);
+    assert!(r.offload > 0.6, "{r:?}");
+    assert!(living(&net).map(|(_, s)| s.partners_struck).sum::<u64>() > 0);
+}
+
+#[test]
+fn datagrams_may_be_lost() {
+    let mut net = swarm(82, 0, 0, &Tuning::default());
+    net.datagram_loss_percent = 20;
+    for _ in 0..30 {
+        net.watch(Tuning::default());
+        net.run(100);
+    }
+    net.run(30_000);
+    let r = report(&net);
+    assert_flawless(&r);
+    assert!(r.startup_ms_max < 8_000, "a few repetitions: {r:?}");
+}
+
+#[test]
+fn a_pair_has_one_link_though_both_dial() {
+    for seed in 90..100 {
+        let mut net = swarm(seed, 6, 0, &Tuning::default());
+        net.run(10_000);
+        let links = net.links_of_pairs();
+        assert!(links.iter().all(|count| *count == 1), "seed {seed}: {links:?}");
+        assert!(links.len() >= 6 * 4 / 2, "each of six wants four: {links:?}");
+    }
 }

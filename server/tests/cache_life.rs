@@ -3,9 +3,10 @@
 mod cache_rig;
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use cache_core::time::Span;
-use cache_rig::{Cache, transport_stream};
+use cache_rig::{Cache, transport_stream, until};
 use rustix::process::Signal;
 
 #[test]
@@ -69,4 +70,37 @@ fn a_typo_in_the_configuration_is_said_with_its_line() {
     refuses("lisen = \"127.0.0.1:0\"\n", &["cache.toml:", "lisen", "unknown field"]);
     refuses("memory_mib = 1\n", &["memory_mib", "range"]);
     refuses("slab = \"here\"\n", &["slab", "absolute path"]);
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_the_drain() {
+    let mut cache = Cache::start("");
+    cache.put_all("/live/news", &transport_stream(1, Span::from_secs(1)));
+    // A viewer that never reads and never leaves.
+    let _viewer = cache.request("GET /live/news.ts HTTP/1.1\r\n\r\n");
+    until("it is watching", || (cache.stats()["viewers"] == 1).then_some(()));
+    cache.signal(Signal::TERM);
+    until("it drains", || cache.log().contains("draining").then_some(()));
+    cache.signal(Signal::TERM);
+    let code = cache.wait().code();
+    assert!(code == Some(4) || code == Some(0), "cut short, or over already: {code:?}");
+    assert!(!cache.slab().exists());
+}
+
+#[test]
+fn check_looks_and_starts_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let check = |text: &str| {
+        let config = directory.path().join("cache.toml");
+        std::fs::write(&config, text).expect("written");
+        let program = env!("CARGO_BIN_EXE_weircast-cache");
+        let output = Command::new(program).arg("check").arg("-c").arg(&config).output().expect("ran");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, said) = check("listen = \"127.0.0.1:0\"\nmemory_mib = 8\n");
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = check("listen = \"127.0.0.1:0\"\nmemory_mib = 16777216\n");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("FAILED") && said.contains("missing"), "{said}");
+    assert_eq!(check("typo = 1\n").0, Some(1));
 }

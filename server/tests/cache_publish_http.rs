@@ -29,8 +29,7 @@ fn what_is_put_is_played_byte_for_byte() {
 fn a_body_may_have_a_length_or_end_with_the_connection() {
     let cache = Cache::start(FROM_THE_START);
     let published = transport_stream(1, Span::from_secs(2));
-    let mut sized =
-        cache.request(&format!("POST /live/sized HTTP/1.1\r\nContent-Length: {}\r\n\r\n", published.len()));
+    let mut sized = cache.request(&format!("POST /live/sized HTTP/1.1\r\nContent-Length: {}\r\n\r\n", published.len()));
     sized.write_all(&published).expect("sent");
     assert_eq!(response(sized).0, 200);
     let mut endless = cache.request("PUT /live/endless HTTP/1.0\r\n\r\n");
@@ -88,9 +87,8 @@ fn a_name_with_a_secret_takes_it_in_any_of_its_forms_and_nothing_less() {
     assert_eq!(cache.put_all("/live/news?key=wrong", &stream).0, 403);
     assert_eq!(cache.put_all("/live/other?key=s3cret", &stream).0, 403, "no rule is for this name");
     assert_eq!(cache.put_all("/live/news?key=s3cret", &stream).0, 200);
-    let mut bearer = cache.request(
-        "PUT /live/news2 HTTP/1.1\r\nAuthorization: Bearer s3cret\r\nTransfer-Encoding: chunked\r\n\r\n",
-    );
+    let mut bearer =
+        cache.request("PUT /live/news2 HTTP/1.1\r\nAuthorization: Bearer s3cret\r\nTransfer-Encoding: chunked\r\n\r\n");
     send_chunk(&mut bearer, &stream);
     bearer.write_all(b"0\r\n\r\n").expect("sent");
     assert_eq!(response(bearer).0, 200);

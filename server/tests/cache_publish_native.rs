@@ -81,11 +81,8 @@ fn garbage_is_refused_by_its_kind_and_the_next_publisher_is_taken() {
     let oversize = |frame: &mut Vec<u8>| frame[4..8].copy_from_slice(&(8u32 << 20).to_be_bytes());
     let version = |frame: &mut Vec<u8>| frame[1] = 99;
     let magic = |frame: &mut Vec<u8>| frame[0] = 0;
-    let cases: [(&dyn Fn(&mut Vec<u8>), RefusalReason); 3] = [
-        (&oversize, RefusalReason::TooLarge),
-        (&version, RefusalReason::Version),
-        (&magic, RefusalReason::BadMessage),
-    ];
+    let cases: [(&dyn Fn(&mut Vec<u8>), RefusalReason); 3] =
+        [(&oversize, RefusalReason::TooLarge), (&version, RefusalReason::Version), (&magic, RefusalReason::BadMessage)];
     for (case, (spoil, reason)) in cases.into_iter().enumerate() {
         let (mut publisher, _) = Publisher::taken(&cache, "news", 1, 5);
         let mut chunk = publisher.chunk(0, &PAYLOAD);

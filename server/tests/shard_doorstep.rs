@@ -7,9 +7,9 @@ use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 
 use cache_core::time::Span;
+use cache_core::units::Epoch;
 use cache_core::wire::exchange::{Publish, Role};
 use cache_core::wire::{FRAME_HEAD_BYTES, Frame, FrameHead, KIND_CHUNK, RefusalReason};
-use cache_core::units::Epoch;
 use shard_support::*;
 use weircast_server::cache::bridge::{ToControl, ToShard};
 
@@ -55,7 +55,11 @@ fn a_publisher_is_handed_over_with_all_it_said() {
 #[test]
 fn puts_posts_and_statistics_are_controls() {
     let mut stage = Stage::new(|_| ());
-    for head in ["PUT /live/news HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "POST /x HTTP/1.0\r\n\r\n", "GET /stats HTTP/1.1\r\n\r\n"] {
+    for head in [
+        "PUT /live/news HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST /x HTTP/1.0\r\n\r\n",
+        "GET /stats HTTP/1.1\r\n\r\n",
+    ] {
         let mut client = Client::connect(stage.addr);
         client.0.write_all(head.as_bytes()).expect("connected");
         match stage.hear() {
@@ -91,14 +95,15 @@ fn strangers_are_turned_away_and_disturb_nobody() {
         other => panic!("{other:?}"),
     };
     assert_eq!(refused(send(&[0xC7, 9, 2, 0, 0, 0, 0, 1])), RefusalReason::Version);
-    assert_eq!(refused(send(&[0xC7, 1, 2, 0, 0xff, 0xff, 0xff, 0xff])), RefusalReason::BadMessage, "a length that lies");
+    assert_eq!(refused(send(&[0xC7, 1, 2, 0, 0xff, 0xff, 0xff, 0xff])), RefusalReason::TooLarge, "a length that lies");
     assert_eq!(refused(send(&[0xC7, 1, 7, 0, 0, 0, 0, 0])), RefusalReason::BadMessage, "no greeting");
     let mut half = send(&[0xC7, 1, 2, 0, 0, 0]);
     half.0.shutdown(std::net::Shutdown::Write).expect("connected");
     assert!(half.ended(), "a truncated Hello");
 
     let counters = &stage.shard.counters;
-    assert_eq!((counters.handshakes_bad.get(), counters.versions_refused.get(), counters.frames_bad.get()), (2, 1, 2));
+    assert_eq!((counters.handshakes_bad.get(), counters.versions_refused.get(), counters.frames_bad.get()), (2, 1, 1));
+    assert_eq!(counters.handshakes_oversize.get(), 1);
     stage.publish(2, PLAIN);
     assert_eq!(viewer.chunk(), 2);
     stage.stop();
@@ -135,7 +140,10 @@ fn viewers_that_talk_nonsense_are_refused() {
 
     let mut viewer = stage.viewer();
     viewer.request(id, &[(1, 1)]);
-    assert!(matches!(viewer.frame(), Frame::Unavailable(no) if no.reason == RefusalReason::UnknownStream), "not opened");
+    assert!(
+        matches!(viewer.frame(), Frame::Unavailable(no) if no.reason == RefusalReason::UnknownStream),
+        "not opened"
+    );
     viewer.0.write_all(&[head(200, 3), vec![1, 2, 3]].concat()).expect("connected");
     assert_eq!(viewer.open("news", 0).head, seq(1), "a kind from the future is passed over");
     assert_eq!(stage.shard.counters.frames_unknown.get(), 1);
@@ -160,7 +168,9 @@ fn a_full_shard_says_so_and_still_takes_publishers() {
     let _viewers = [stage.viewer(), stage.viewer()];
     let mut third = Client::connect(stage.addr);
     third.send(hello(Role::Peer));
-    assert!(matches!(third.frame(), Frame::Refused(refused) if refused.reason == RefusalReason::Full && refused.retry_ms > 0));
+    assert!(
+        matches!(third.frame(), Frame::Refused(refused) if refused.reason == RefusalReason::Full && refused.retry_ms > 0)
+    );
     let mut http = Client::connect(stage.addr);
     http.0.write_all(b"GET /live/news.ts HTTP/1.1\r\n\r\n").expect("connected");
     assert!(http.rest().starts_with(b"HTTP/1.1 503 "));

@@ -122,7 +122,11 @@ fn nonsense_is_answered_and_disturbs_nobody() {
     ] {
         let mut client = get(&stage, line);
         let answer = client.rest();
-        assert!(answer.starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{status}: {}", String::from_utf8_lossy(&answer));
+        assert!(
+            answer.starts_with(format!("HTTP/1.1 {status} ").as_bytes()),
+            "{status}: {}",
+            String::from_utf8_lossy(&answer)
+        );
     }
     assert_eq!(stage.shard.counters.http_errors.get(), 6);
     viewer.request(info.stream, &[(1, 1)]);

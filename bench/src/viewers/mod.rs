@@ -60,8 +60,8 @@ pub(crate) struct Seen {
     pub(crate) published: BTreeMap<u64, u64>,
     pub(crate) checked: Checked,
     pub(crate) lateness: Durations,
-    /// Turns of the tool's loops in the span, and the busiest thread's share of it.
-    pub(crate) turns: Durations,
+    /// How long each ready socket may have waited for the tool, and the busiest thread's share of the span.
+    pub(crate) lag: Durations,
     pub(crate) busy: f64,
 }
 
@@ -131,7 +131,7 @@ fn gather(span: Measured, harvests: Vec<Harvest>) -> Seen {
         published: BTreeMap::new(),
         checked: Checked::default(),
         lateness: Durations::new(),
-        turns: Durations::new(),
+        lag: Durations::new(),
         busy: 0.0,
     };
     for harvest in harvests {
@@ -139,7 +139,7 @@ fn gather(span: Measured, harvests: Vec<Harvest>) -> Seen {
         seen.published.extend(harvest.published);
         seen.checked.add(&harvest.checked);
         seen.lateness.add(&harvest.lateness);
-        seen.turns.add(&harvest.turns);
+        seen.lag.add(&harvest.lag);
         seen.busy = seen.busy.max(harvest.busy.as_secs_f64() / length.as_secs_f64());
     }
     seen

@@ -1,7 +1,8 @@
 //! One thread's viewers: sockets, readiness, and a look at its own slowness.
 //!
-//! Joins follow a schedule, so that a slow cache does not slow the load down. Each turn of the loop is timed: while a
-//! turn lasts, arrived bytes wait unread, and that wait is the tool's, not the cache's.
+//! Joins follow a schedule, so that a slow cache does not slow the load down. The loop looks at its own lag: a socket
+//! that was ready had waited at most since the loop last found fewer ready sockets than it had asked for, and that wait
+//! is the tool's, not the cache's.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,6 +25,9 @@ const SCRATCH_BYTES: usize = 256 << 10;
 
 /// Connections begun in one turn, so that arrived chunks are not kept waiting behind a crowd of joins.
 const JOINS_PER_TURN: usize = 32;
+
+/// Ready sockets served in one turn.
+const EVENTS_PER_TURN: usize = 256;
 
 /// Longest wait in one turn, so that the stop flag is seen.
 const WAIT_MAX: Duration = Duration::from_millis(50);
@@ -98,8 +102,9 @@ pub(crate) struct Harvest {
     pub(crate) published: std::collections::BTreeMap<u64, u64>,
     pub(crate) checked: crate::measure::Checked,
     pub(crate) lateness: Durations,
-    /// Turns of the loop within the measured span, and the share of the span that they took.
-    pub(crate) turns: Durations,
+    /// How long each ready socket may have waited for the tool, in the measured span.
+    pub(crate) lag: Durations,
+    /// Time of that span in which the thread did not wait for sockets.
     pub(crate) busy: Duration,
 }
 
@@ -138,8 +143,9 @@ pub(crate) fn run(plan: &Plan, shared: &Shared, ids: &[usize]) -> std::io::Resul
         lateness: Durations::new(),
         scratch: vec![0; SCRATCH_BYTES],
     };
-    let (mut turns, mut busy) = (Durations::new(), Duration::ZERO);
-    let mut events = Events::with_capacity(1024);
+    let (mut lag, mut busy) = (Durations::new(), Duration::ZERO);
+    let mut events = Events::with_capacity(EVENTS_PER_TURN);
+    let mut caught_up = Instant::now();
     while !shared.stop.load(Ordering::Relaxed) {
         let wait = worker.next_join(ids).map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX));
         match worker.poll.poll(&mut events, Some(wait)) {
@@ -147,18 +153,23 @@ pub(crate) fn run(plan: &Plan, shared: &Shared, ids: &[usize]) -> std::io::Resul
             _ => {}
         }
         let turn = Instant::now();
+        let served = events.iter().count();
+        // All that were ready are among these; none waits for longer than this turn.
+        if served < EVENTS_PER_TURN {
+            caught_up = turn;
+        }
         let span = shared.span();
         for event in &events {
             worker.serve(event.token().0, span);
         }
         worker.join_due(ids)?;
         if span.is_some_and(|span| span.holds(wall_us())) {
-            turns.record(turn.elapsed().as_micros() as u64);
+            lag.record_many(caught_up.elapsed().as_micros() as u64, served as u64);
             busy += turn.elapsed();
         }
     }
     let Worker { library, accounts, lateness, .. } = worker;
-    Ok(Harvest { accounts, published: library.published, checked: library.checked, lateness, turns, busy })
+    Ok(Harvest { accounts, published: library.published, checked: library.checked, lateness, lag, busy })
 }
 
 impl Worker<'_> {

@@ -4,8 +4,8 @@
 //! comes late. Copies of tables in front of chunks are told apart: they are packets of the PAT's and the PMT's PIDs
 //! whose number has passed, or that come before anything else.
 
-use super::generator::Stamp;
-use super::packet::{Packet, SYNC_BYTE};
+use super::generator::{PMT_PID, Stamp};
+use super::packet::{Packet, Pid, SYNC_BYTE};
 use crate::limits::TS_PACKET_BYTES;
 use crate::time::Span;
 
@@ -120,7 +120,7 @@ impl PayloadCheck {
         if stamp.tag != self.tag {
             return self.report.foreign += 1;
         }
-        let is_table = Packet(packet).pid().0 == 0 || Packet(packet).pid().0 == 0x1000;
+        let is_table = matches!(Packet(packet).pid(), Pid::PAT | PMT_PID);
         let counter = stamp.counter;
         match self.next {
             None if is_table => self.report.table_copies += 1,

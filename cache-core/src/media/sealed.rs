@@ -35,7 +35,7 @@ impl SealedQueue {
         self.waiting.push_back(sealed);
     }
 
-    /// Where the last waiting chunk ends.
+    /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -36,6 +36,12 @@ pub enum RingError {
         /// The difference.
         missing: u64,
     },
+    /// The file would be on a disk.
+    #[error("{place} is on a disk; the chunk ring belongs in memory: in /dev/shm, another tmpfs or a hugetlbfs")]
+    NotInMemory {
+        /// The file.
+        place: String,
+    },
     /// A system call failed.
     #[error("the chunk ring cannot {what} {place}: {errno}")]
     Io {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, FileType, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{FallocateFlags, FileType, FlockOperation, FsWord, MemfdFlags, Mode, OFlags, SealFlags, StatFs};
 use rustix::io::Errno;
 
 use super::config::Backing;
@@ -36,13 +36,22 @@ impl SlabFile {
     /// no pages: it must not be touched again.
     pub(super) fn renew(&self, offset: u64, bytes: u64) -> Result<(), Errno> {
         debug_assert!(offset.is_multiple_of(SEGMENT_BYTES) && bytes.is_multiple_of(SEGMENT_BYTES));
-        rustix::fs::fallocate(&self.fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, bytes)?;
-        rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), offset, bytes)
+        self.allocate(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, bytes)?;
+        self.allocate(FallocateFlags::empty(), offset, bytes)
+    }
+
+    /// A signal ends the call early and undoes it, so it is made again.
+    fn allocate(&self, flags: FallocateFlags, offset: u64, bytes: u64) -> Result<(), Errno> {
+        rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.fd, flags, offset, bytes))
     }
 
     fn allocate_all(&self, bytes: u64) -> Result<(), RingError> {
         let place = self.place();
-        let available = self.available().map_err(failed("ask for the free space of", &place))?;
+        let system = rustix::fs::fstatfs(&self.fd).map_err(failed("ask for the free space of", &place))?;
+        if ![TMPFS_MAGIC, HUGETLBFS_MAGIC].contains(&system.f_type) {
+            return Err(RingError::NotInMemory { place });
+        }
+        let available = self::available(&system);
         let no_room = |available: u64| RingError::NoRoom {
             place: place.clone(),
             needed: bytes,
@@ -53,28 +62,20 @@ impl SlabFile {
             return Err(no_room(available));
         }
         rustix::fs::ftruncate(&self.fd, bytes).map_err(failed("size", &place))?;
-        match rustix::fs::fallocate(&self.fd, FallocateFlags::empty(), 0, bytes) {
+        match self.allocate(FallocateFlags::empty(), 0, bytes) {
             Ok(()) => {}
             // Someone else took the space meanwhile, or a limit we could not see stands in the way.
             Err(Errno::NOSPC | Errno::NOMEM | Errno::DQUOT) => {
-                return Err(no_room(self.available().unwrap_or(0).min(bytes - 1)));
+                let rest = rustix::fs::fstatfs(&self.fd).map_or(0, |system| self::available(&system));
+                return Err(no_room(rest.min(bytes - 1)));
             }
             Err(errno) => return Err(failed("allocate", &place)(errno)),
         }
         if self.path.is_none() {
-            rustix::fs::fcntl_add_seals(&self.fd, SealFlags::SHRINK | SealFlags::GROW).map_err(failed("seal", &place))?;
+            rustix::fs::fcntl_add_seals(&self.fd, SealFlags::SHRINK | SealFlags::GROW)
+                .map_err(failed("seal", &place))?;
         }
         Ok(())
-    }
-
-    /// Bytes that can be had: of the file system where it has a size, and of memory in any case.
-    fn available(&self) -> Result<u64, Errno> {
-        let system = rustix::fs::fstatfs(&self.fd)?;
-        let of_file_system =
-            if system.f_blocks == 0 { u64::MAX } else { system.f_bavail.saturating_mul(system.f_bsize as u64) };
-        let in_huge_pages = system.f_type == HUGETLBFS_MAGIC;
-        let of_memory = if in_huge_pages { u64::MAX } else { memory_available().unwrap_or(u64::MAX) };
-        Ok(of_file_system.min(of_memory))
     }
 
     /// The file's name for a message.
@@ -92,14 +93,15 @@ impl AsFd for SlabFile {
 impl Drop for SlabFile {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            // It holds the lock, so the name is still this file's. Nothing can be done when it cannot be removed.
+            // The lock is held, so the name is still this file's. Nothing can be done when it cannot be removed.
             let _ = rustix::fs::unlink(path);
         }
     }
 }
 
-/// `statfs` of a hugetlbfs (linux/magic.h).
-const HUGETLBFS_MAGIC: rustix::fs::FsWord = 0x958458f6;
+/// What `statfs` calls the file systems that keep files in memory and can punch holes into them (linux/magic.h).
+const HUGETLBFS_MAGIC: FsWord = 0x9584_58f6;
+const TMPFS_MAGIC: FsWord = 0x0102_1994;
 
 fn memfd() -> Result<OwnedFd, Errno> {
     rustix::fs::memfd_create("weircast-ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
@@ -149,6 +151,15 @@ fn check_is_replaceable(fd: &OwnedFd, path: &Path) -> Result<(), RingError> {
         return Ok(());
     }
     Err(RingError::Foreign { path: path.to_owned(), why: "it holds something else" })
+}
+
+/// Bytes that can be had: of the file system where it has a size, and of memory, out of which huge pages have been set
+/// aside beforehand.
+fn available(system: &StatFs) -> u64 {
+    let of_file_system =
+        if system.f_blocks == 0 { u64::MAX } else { system.f_bavail.saturating_mul(system.f_bsize as u64) };
+    let of_memory = if system.f_type == HUGETLBFS_MAGIC { u64::MAX } else { memory_available().unwrap_or(u64::MAX) };
+    of_file_system.min(of_memory)
 }
 
 /// `MemAvailable` of /proc/meminfo: what can be taken without swapping; `None` when it cannot be read.

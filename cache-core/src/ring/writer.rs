@@ -71,6 +71,9 @@ impl Writer {
     }
 
     /// Opens a stream, without a chunk.
+    ///
+    /// # Errors
+    /// [`RingError::StreamOpen`] or [`RingError::StreamsFull`].
     pub fn open_stream(&mut self, id: StreamId) -> Result<StreamSlot, RingError> {
         if self.streams.iter().flatten().any(|open| open.id == id) {
             return Err(RingError::StreamOpen(id));
@@ -101,8 +104,12 @@ impl Writer {
     }
 
     /// Reserves `len` bytes, prefix included, for the stream's next chunk: at most one reservation for each stream at a
-    /// time. Cost: none but for the first chunk in a segment, every 2 MiB, when one may have to be recycled (with
-    /// [`Recycle::Punch`](super::Recycle::Punch) some hundred microseconds).
+    /// time. Cost: next to none but for the first chunk in a segment, when another one may have to be recycled. With
+    /// [`Recycle::Punch`](super::Recycle::Punch) that takes 2 ms for pages of 4 KiB and 60 us for a huge page (measured;
+    /// 2 vCPU EPYC, memfd and tmpfs mounted `huge=always`).
+    ///
+    /// # Errors
+    /// [`RingError::StreamGone`], [`RingError::Length`], [`RingError::Reserved`] or [`RingError::NoSpace`].
     pub fn reserve(&mut self, slot: StreamSlot, len: usize) -> Result<Reservation, RingError> {
         let fill = self.open(slot)?.fill;
         if !(PREFIX_BYTES..=CHUNK_BYTES_MAX).contains(&len) {

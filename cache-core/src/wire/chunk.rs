@@ -40,7 +40,8 @@ pub struct ChunkHeader {
     pub payload_len: u32,
     /// Bytes of tables in front of the transport stream: a multiple of 188, at most [`TABLES_BYTES_MAX`].
     pub tables_len: u16,
-    /// Media time in the chunk in milliseconds; 200 but for the last one before a gap, or above 40 Mbit/s.
+    /// Media time in the chunk in milliseconds; 200 but for the last one before a gap, above 40 Mbit/s (less), and
+    /// where a stream sends no packet in 200 ms (more).
     pub duration_ms: u16,
     /// Where the first key frame begins, in bytes from the first byte behind the tables; `None` without one. In a
     /// stream without video, where the first audio frame begins.

@@ -18,7 +18,7 @@ use cache_core::wire::datagram::{Challenge, Cookie, Datagram, Message};
 use cache_core::wire::exchange::{Ended, PeerEntry, StreamInfo, Unavailable, Welcome};
 use cache_core::wire::index::{Joined, Keys, PeerHeartbeatAck, StreamKey};
 use cache_core::wire::route::RouteJoined;
-use cache_core::wire::{ChunkHeader, Frame, List, RefusalReason, Refused, StreamName};
+use cache_core::wire::{BufferMap, ChunkHeader, Frame, List, RefusalReason, Refused, StreamName};
 
 pub(crate) const CHUNK_BYTES: u32 = 50_000;
 const SERVER: NodeId = 0;
@@ -69,6 +69,8 @@ pub(crate) struct Viewer {
     pub(crate) alive: bool,
     /// Corrupts every chunk that it sends.
     pub(crate) polluter: bool,
+    /// Announces everything and sends nothing.
+    pub(crate) liar: bool,
     /// Takes in and sends nothing, and its links stay open.
     pub(crate) frozen: bool,
 }
@@ -99,10 +101,12 @@ pub(crate) struct Net {
     pub(crate) end_next: bool,
     pub(crate) index_up: bool,
     registered: BTreeMap<PeerId, SocketAddr>,
-    /// Everything that happened, folded into one number.
+    /// Everything that was decided, folded into one number, if `traced`.
     pub(crate) digest: u64,
+    pub(crate) traced: bool,
     pub(crate) uplink_kbps: u64,
     pub(crate) regions: u16,
+    pub(crate) datagram_loss_percent: usize,
 }
 
 pub(crate) fn name() -> StreamName {
@@ -177,6 +181,8 @@ impl Net {
             index_up: true,
             registered: BTreeMap::new(),
             digest: 0,
+            traced: false,
+            datagram_loss_percent: 0,
             uplink_kbps: 20_000,
             regions: 1,
         };
@@ -202,6 +208,7 @@ impl Net {
             end: None,
             alive: true,
             polluter: false,
+            liar: false,
             frozen: false,
         };
         self.viewers.insert(node, viewer);
@@ -242,7 +249,9 @@ impl Net {
         viewer.peer.handle(self.now, input, &mut out);
         let outputs: Vec<Output> = out.drain().collect();
         for output in outputs {
-            self.digest = mix(self.digest ^ fold(&format!("{node} {} {output:?}", self.now.micros())));
+            if self.traced {
+                self.digest = mix(self.digest ^ fold(&format!("{node} {} {output:?}", self.now.micros())));
+            }
             self.carry_out(node, output, arrived.as_ref());
         }
         self.arm(node);
@@ -258,6 +267,9 @@ impl Net {
     }
 
     fn at(&mut self, at: Time, event: Event) {
+        if matches!(event, Event::Datagram { .. }) && self.rng.below(100) < self.datagram_loss_percent {
+            return;
+        }
         self.order += 1;
         self.events.push(Reverse((at, self.order, self.order as usize)));
         self.bodies.insert(self.order as usize, event);
@@ -283,10 +295,18 @@ impl Net {
                 let at = now.after(self.latency());
                 self.at(at, Event::Dialled { conn });
             }
-            Output::Send { link, frame } => {
+            Output::Send { link, mut frame } => {
+                if viewer.liar
+                    && let Frame::Gossip(gossip) = &mut frame
+                {
+                    let mut all = BufferMap::from_wire(&gossip.map, self.next_seq);
+                    (0..256).for_each(|n| _ = all.set(all.base().ahead(n), true));
+                    gossip.map = all.to_wire();
+                }
                 let Some(conn) = viewer.conns.get(&link).copied() else { return };
                 self.send(conn, node, What::Frame(frame), now);
             }
+            Output::SendChunk { link, seq } if viewer.liar => self.at(now, Event::Sent { node, link, seq }),
             Output::SendChunk { link, seq } => {
                 let (header, mut content) = viewer.store[&seq];
                 if viewer.polluter {
@@ -502,14 +522,16 @@ impl Net {
                 }
                 .into()
             }
-            Message::Join(_) if self.published.is_empty() => {
-                Refused::for_now(RefusalReason::UnknownStream, 500).into()
-            }
+            Message::Join(_) if self.published.is_empty() => Refused::for_now(RefusalReason::UnknownStream, 500).into(),
             Message::Join(join) => {
                 self.registered.insert(join.peer, addr(from));
                 let me = join.peer;
-                let mut others: Vec<PeerEntry> = self.registered.iter().filter(|(id, _)| **id != me)
-                    .map(|(peer, addr)| PeerEntry { peer: *peer, addr: *addr }).collect();
+                let mut others: Vec<PeerEntry> = self
+                    .registered
+                    .iter()
+                    .filter(|(id, _)| **id != me)
+                    .map(|(peer, addr)| PeerEntry { peer: *peer, addr: *addr })
+                    .collect();
                 self.rng.shuffle(&mut others);
                 others.sort_by_key(|e| Reverse(me.tier(e.peer)));
                 Joined {
@@ -518,7 +540,7 @@ impl Net {
                     heartbeat_ms: 5_000,
                     seen: addr(from),
                     keys: keys(),
-                    caches: List::first_of(self.caches.iter().map(|(n, _)| addr(*n))),
+                    caches: List::first_of(self.caches.keys().map(|n| addr(*n))),
                     members: List::first_of(others),
                 }
                 .into()
@@ -537,6 +559,16 @@ impl Net {
         let datagram = Datagram { exchange: asked.exchange, cookie, message: reply };
         let at = self.now.after(self.latency());
         self.at(at, Event::Datagram { to: from, from: SERVER, datagram });
+    }
+
+    /// Links that stand between each two viewers.
+    pub(crate) fn links_of_pairs(&self) -> Vec<usize> {
+        let mut pairs: BTreeMap<(NodeId, NodeId), usize> = BTreeMap::new();
+        for conn in self.conns.iter().filter(|c| c.open && c.ends.iter().all(|(n, _)| *n >= FIRST_VIEWER)) {
+            let [(a, _), (b, _)] = conn.ends;
+            *pairs.entry((a.min(b), a.max(b))).or_default() += 1;
+        }
+        pairs.into_values().collect()
     }
 
     /// The index forgets the dead.

@@ -140,7 +140,9 @@ impl Drop for Cache {
 fn spawn(extra: &str) -> (Child, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a directory");
     let mut text = String::new();
-    for (key, value) in [("listen", "\"127.0.0.1:0\""), ("memory_mib", "64"), ("shards", "1"), ("connections_max", "200")] {
+    for (key, value) in
+        [("listen", "\"127.0.0.1:0\""), ("memory_mib", "64"), ("shards", "1"), ("connections_max", "200")]
+    {
         if !extra.lines().any(|line| line.trim_start().starts_with(key)) {
             text.push_str(&format!("{key} = {value}\n"));
         }

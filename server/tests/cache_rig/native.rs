@@ -26,8 +26,7 @@ impl Publisher {
         let name = StreamName::new(name).expect("a name");
         let (key, stream, epoch) = (PublisherKey::from_seed(&[seed; 32]), stream_id(&name), Epoch(epoch));
         let mut socket = cache.connect();
-        let hello =
-            Hello { role: Role::Publisher, peer: PeerId::NONE, stream, listen: None, ticket: Blob::default() };
+        let hello = Hello { role: Role::Publisher, peer: PeerId::NONE, stream, listen: None, ticket: Blob::default() };
         send(&mut socket, hello.into());
         let Frame::Welcome(welcome) = receive(&mut socket) else { panic!("no Welcome") };
         let signature = key.sign_publish(stream, epoch, &welcome.nonce);

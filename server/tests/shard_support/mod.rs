@@ -12,7 +12,9 @@ use cache_core::time::WallClock;
 use cache_core::units::{ChunkSeq, Epoch, StreamId};
 use cache_core::wire::exchange::{Hello, Open, Request, Role, Run, StreamInfo, Subscribe};
 use cache_core::wire::frame::chunk_prefix;
-use cache_core::wire::{Blob, CHUNK_HEADER_BYTES, ChunkHeader, FRAME_HEAD_BYTES, Frame, FrameHead, KIND_CHUNK, List, StreamName};
+use cache_core::wire::{
+    Blob, CHUNK_HEADER_BYTES, ChunkHeader, FRAME_HEAD_BYTES, Frame, FrameHead, KIND_CHUNK, List, StreamName,
+};
 use weircast_server::cache::bridge::{ToControl, ToShard};
 use weircast_server::cache::data::{self, SendBackend, ShardConfig, ShardHandle};
 

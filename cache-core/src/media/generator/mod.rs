@@ -22,6 +22,7 @@ mod stamp;
 pub use stamp::{STAMP_BYTES, Stamp, StampFault};
 
 use mux::Mux;
+pub(crate) use mux::PMT_PID;
 
 use super::pcr::{Pcr, TICKS_PER_SECOND, span_of};
 use crate::limits::TS_PACKET_BYTES;

@@ -8,7 +8,8 @@ use crate::limits::TS_PACKET_BYTES;
 use crate::prng::mix;
 use crate::time::Span;
 
-const PMT_PID: Pid = Pid(0x1000);
+/// The PID of the PMT.
+pub(crate) const PMT_PID: Pid = Pid(0x1000);
 const UNIT_PID: Pid = Pid(0x100);
 const PROGRAM: u16 = 1;
 const FLAG_RANDOM_ACCESS: u8 = 0x40;

@@ -128,7 +128,9 @@ impl Relay {
                 }
             }
             (RelayInput::Unresolved(reason), State::Asking) => self.unresolved(now, reason, out),
-            (RelayInput::Heard, State::Linked { parent, .. }) => self.linked(parent, now.after(self.knobs.parent_silent)),
+            (RelayInput::Heard, State::Linked { parent, .. }) => {
+                self.linked(parent, now.after(self.knobs.parent_silent))
+            }
             (RelayInput::Chunk, State::Linked { parent, .. }) => {
                 self.has_chunk = true;
                 self.pause = PAUSE_FIRST;

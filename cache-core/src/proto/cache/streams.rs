@@ -467,10 +467,7 @@ mod tests {
         assert_eq!((rig.state(), rig.taken()), (Some(HoldState::Origin), vec![Changed(ID)]));
         rig.chunk(first, 1, 2, true);
         let last = ChunkSeq::new(2);
-        assert_eq!(
-            rig.taken(),
-            [Dismiss { stream: ID, tenure: first }, Ended { stream: ID, last }, Changed(ID)]
-        );
+        assert_eq!(rig.taken(), [Dismiss { stream: ID, tenure: first }, Ended { stream: ID, last }, Changed(ID)]);
         assert!(is_forgotten(&rig.wait()));
         assert_eq!(rig.state(), None);
     }

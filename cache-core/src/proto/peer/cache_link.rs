@@ -69,7 +69,13 @@ pub(super) struct CacheLink {
 impl CacheLink {
     /// No cache known.
     pub(super) const fn new() -> CacheLink {
-        CacheLink { caches: Vec::new(), at: 0, failures: 0, rest: REST_FIRST, stage: Stage::Resting { until: Time::ZERO } }
+        CacheLink {
+            caches: Vec::new(),
+            at: 0,
+            failures: 0,
+            rest: REST_FIRST,
+            stage: Stage::Resting { until: Time::ZERO },
+        }
     }
 
     /// The index's list, best first. A link that stands is kept.
@@ -173,7 +179,9 @@ impl CacheLink {
                 t.send(link, open_frame(t));
                 CacheEvent::Nothing
             }
-            (Stage::Opening { link, .. } | Stage::Open { link, .. }, Frame::StreamInfo(info)) if info.stream == stream => {
+            (Stage::Opening { link, .. } | Stage::Open { link, .. }, Frame::StreamInfo(info))
+                if info.stream == stream =>
+            {
                 self.stage = Stage::Open { link, heard: t.now, probed: None };
                 (self.failures, self.rest) = (0, REST_FIRST);
                 CacheEvent::Info(info)
@@ -224,7 +232,7 @@ impl CacheLink {
         }
         self.failures += 1;
         self.at = (self.at + 1) % self.caches.len().max(1);
-        let until = if self.failures % self.caches.len().max(1) == 0 {
+        let until = if self.failures.is_multiple_of(self.caches.len().max(1)) {
             let rest = self.rest;
             self.rest = self.rest.times(2).min(REST_MAX);
             t.now.after(rest)
@@ -281,7 +289,10 @@ mod tests {
     /// Dials once and says to whom, by port.
     fn dialled(cache: &mut CacheLink, world: &mut TestWorld) -> Option<u16> {
         cache.tick(&mut world.turn(), false);
-        world.outputs().into_iter().find_map(|o| if let Output::Connect { to, .. } = o { Some(to.port()) } else { None })
+        world
+            .outputs()
+            .into_iter()
+            .find_map(|o| if let Output::Connect { to, .. } = o { Some(to.port()) } else { None })
     }
 
     fn opened(world: &mut TestWorld, caches: &[SocketAddr]) -> CacheLink {

@@ -1,15 +1,13 @@
 //! The conductor: tells each part what concerns it and carries what one part says to the others. It owns no algorithm;
 //! what is decided is decided in the part named.
 
-
 use super::cache_link::{self, CacheEvent, CacheLink};
 use super::config::{PeerConfig, Sliding};
 use super::event::{End, Input, LinkId, Output};
-use super::handshake::{Handshakes, Ourselves, Outcome};
+use super::handshake::{Ourselves, Outcome};
 use super::head::Head;
 use super::join::{Join, JoinEvent};
-use super::members::Members;
-use super::partners::{Partner, Partners};
+use super::neighbourhood::Neighbourhood;
 use super::play_buffer::{Insert, PlayBuffer, frame_bytes};
 use super::playout::Playout;
 use super::scheduler::{Scheduler, UNKNOWN_EPOCH_PAUSE, View};
@@ -17,12 +15,11 @@ use super::stats::{Snapshot, State};
 use super::turn::Turn;
 use super::upload::Upload;
 use crate::limits::WINDOW_CHUNKS;
-use crate::peer_id::{PeerId, Tier};
 use crate::sign::{ChunkFault, stream_id};
 use crate::time::{Span, Time};
 use crate::units::{CHUNK_SPAN, ChunkSeq, StreamId};
-use crate::wire::exchange::{Leave, PeerEntry, StreamInfo, Unavailable};
-use crate::wire::{BufferMap, ChunkHeader, Frame, RefusalReason};
+use crate::wire::exchange::{Leave, StreamInfo, Unavailable};
+use crate::wire::{BufferMap, ChunkHeader, Frame, RefusalReason, Refused};
 
 /// How long the first chunks may take before the cache is asked once more where to begin. Our guess.
 const BEGIN_PATIENCE: Span = Span::from_secs(4);
@@ -41,9 +38,7 @@ struct Watching {
 pub(super) struct Conductor {
     stream: StreamId,
     join: Join,
-    members: Members,
-    handshakes: Handshakes,
-    partners: Partners,
+    near: Neighbourhood,
     cache: CacheLink,
     scheduler: Scheduler,
     upload: Upload,
@@ -61,9 +56,7 @@ impl Conductor {
         Conductor {
             stream,
             join: Join::new(stream, first_exchange),
-            members: Members::default(),
-            handshakes: Handshakes::default(),
-            partners: Partners::default(),
+            near: Neighbourhood::default(),
             cache: CacheLink::new(),
             scheduler: Scheduler::default(),
             upload: Upload::default(),
@@ -90,10 +83,10 @@ impl Conductor {
                 let said = self.join.datagram(t, from, &datagram);
                 self.servers_said(t, said);
             }
-            Input::Accepted { link, from } => self.handshakes.accepted(t, link, from),
+            Input::Accepted { link, from } => self.near.handshakes.accepted(t, link, from),
             Input::Connected { link } => {
                 let us = self.ourselves(t);
-                self.handshakes.connected(t, link, &us);
+                self.near.handshakes.connected(t, link, &us);
                 self.cache.connected(t, link, &us);
             }
             Input::Closed { link } => self.closed(t, link),
@@ -101,7 +94,7 @@ impl Conductor {
             Input::Chunk { link, header, checked } => self.chunk(t, link, &header, checked),
             Input::ChunkSent { link, seq } => {
                 if self.upload.sent(t, link, seq)
-                    && let Some(partner) = self.partners.get_mut(link)
+                    && let Some(partner) = self.near.partners.get_mut(link)
                 {
                     partner.worth.uploaded();
                 }
@@ -138,8 +131,8 @@ impl Conductor {
             position: watching.map_or(ChunkSeq::FIRST, |w| w.buffer.position()),
             head: watching.map_or(ChunkSeq::FIRST, |w| w.head.estimate(now)),
             buffer_ms: watching.map_or(0, |w| w.buffer.contiguous() * CHUNK_SPAN.millis()),
-            partners: self.partners.len(),
-            members: self.members.len(),
+            partners: self.near.partners.len(),
+            members: self.near.members.len(),
             size: self.size,
             cache: self.cache.open().and_then(|_| self.cache.address()),
         }
@@ -161,24 +154,16 @@ impl Conductor {
 
     /// What may wait for a tenth of a second: links that are late, partners that are silent or low, news to tell.
     fn tick(&mut self, t: &mut Turn<'_>) {
-        self.handshakes.expire(t, &mut self.members);
         let waiting = self.scheduler.requests.open_at_cache() > 0;
         let said = self.cache.tick(t, waiting);
         self.cache_said(t, said);
-        for link in self.partners.silent(t) {
-            t.stats.partners_silent += 1;
-            self.part(t, link, RefusalReason::TooSlow);
-        }
-        for link in self.partners.lowest(t, self.join.id()) {
-            if let Some(partner) = self.drop_partner(link) {
-                t.close(link);
-                self.remember(t, &partner);
-            }
-        }
-        self.refill(t);
-        let short = self.members.len() < self.members_wanted(t);
         let map = self.map();
-        self.partners.tick(t, &map, short);
+        for link in self.near.tick(t, self.join.id(), self.size, &map) {
+            self.forget_link(link);
+        }
+        if self.near.is_lonely(t, self.size) {
+            self.join.refresh(t);
+        }
         match &mut self.watching {
             None if self.deadline <= t.now && self.join.has_joined() => self.finish(t, End::NoCache),
             Some(w) if w.playout.is_waiting() && w.began.after(BEGIN_PATIENCE) <= t.now => {
@@ -201,7 +186,7 @@ impl Conductor {
             self.scheduler.requests.forget_before(w.buffer.map().base());
             t.out.push(Output::Forget { before: w.buffer.map().base() });
         }
-        let others: Vec<PeerId> = self.partners.ids().chain(self.members.ids()).collect();
+        let others = self.near.ids();
         let view = View {
             stream: self.stream,
             me: self.join.id(),
@@ -211,7 +196,7 @@ impl Conductor {
             playout: &w.playout,
             began: w.began,
         };
-        let struck = self.scheduler.run(t, &view, &mut self.partners, &mut self.cache);
+        let struck = self.scheduler.run(t, &view, &mut self.near.partners, &mut self.cache);
         self.upload.pump(t, self.stream, &w.buffer);
         for link in struck {
             t.stats.partners_struck += 1;
@@ -226,7 +211,7 @@ impl Conductor {
                 self.cache.caches(&joined.caches);
                 t.out.push(Output::Keys { keys: joined.keys.into_vec() });
                 self.scheduler.requests.keys_came();
-                self.learn(t, &joined.members);
+                self.near.learn(t, self.join.id(), self.size, &joined.members);
                 self.next_tick = t.now;
             }
             Some(JoinEvent::Size(size)) => self.size = size,
@@ -240,13 +225,10 @@ impl Conductor {
     }
 
     fn closed(&mut self, t: &mut Turn<'_>, link: LinkId) {
-        if self.handshakes.closed(t, link, &mut self.members) {
+        if self.near.handshakes.closed(t, link, &mut self.near.members) {
             return;
         }
-        if let Some(partner) = self.drop_partner(link) {
-            t.stats.partners_lost += 1;
-            self.avoid(t, &partner);
-        }
+        self.lost(t, link, false);
         let said = self.cache.closed(t, link);
         self.cache_said(t, said);
     }
@@ -257,15 +239,16 @@ impl Conductor {
             return self.cache_said(t, said);
         }
         let us = self.ourselves(t);
-        match self.handshakes.frame(t, link, &frame, &us, &self.partners, &mut self.members) {
+        match self.near.handshakes.frame(t, link, &frame, &us, &self.near.partners, &mut self.near.members) {
             Some(Outcome::Partner { partner, replaces }) => {
                 if let Some(older) = replaces {
-                    self.drop_partner(older);
+                    self.near.partners.remove(older);
+                    self.forget_link(older);
                     t.close(older);
                 }
-                self.members.forget(partner.id);
+                self.near.members.forget(partner.id);
                 let map = self.map();
-                self.partners.add(t, link, *partner, &map);
+                self.near.partners.add(t, link, *partner, &map);
             }
             Some(Outcome::Nothing) => {}
             None => self.partner_said(t, link, frame),
@@ -273,31 +256,25 @@ impl Conductor {
     }
 
     fn partner_said(&mut self, t: &mut Turn<'_>, link: LinkId, frame: Frame) {
-        if self.partners.get_mut(link).is_none() {
+        if self.near.partners.get_mut(link).is_none() {
             return;
         }
-        self.partners.heard(link, t.now);
+        self.near.partners.heard(link, t.now);
         let buffer = self.watching.as_ref().map(|w| &w.buffer);
         match frame {
-            Frame::Gossip(gossip) => self.partners.gossip(link, gossip.map, buffer.map(PlayBuffer::position)),
+            Frame::Gossip(gossip) => self.near.partners.gossip(link, gossip.map, buffer.map(PlayBuffer::position)),
             Frame::Have(have) => {
                 if let Some(buffer) = buffer {
-                    self.partners.have(link, &have, buffer.map());
+                    self.near.partners.have(link, &have, buffer.map());
                 }
             }
             Frame::Request(request) => self.upload.request(t, link, &request, self.stream, buffer),
             Frame::Unavailable(said) => self.not_from_partner(t, link, &said),
-            Frame::PartnersQuery(_) => self.partners.answer(t, link),
-            Frame::Partners(list) => self.learn(t, &list.peers),
-            Frame::Leave(leave) => {
+            Frame::PartnersQuery(_) => self.near.partners.answer(t, link),
+            Frame::Partners(list) => self.near.learn(t, self.join.id(), self.size, &list.peers),
+            Frame::Leave(Leave { reason }) | Frame::Refused(Refused { reason, .. }) => {
                 t.close(link);
-                let Some(partner) = self.drop_partner(link) else { return };
-                t.stats.partners_lost += 1;
-                if leave.reason == RefusalReason::Full {
-                    self.remember(t, &partner);
-                } else {
-                    self.avoid(t, &partner);
-                }
+                self.lost(t, link, reason == RefusalReason::Full);
             }
             _ => {
                 t.stats.frames_unexpected += 1;
@@ -308,7 +285,7 @@ impl Conductor {
 
     /// A partner has not got what it was asked for.
     fn not_from_partner(&mut self, t: &mut Turn<'_>, link: LinkId, said: &Unavailable) {
-        let Some(partner) = self.partners.get_mut(link) else { return };
+        let Some(partner) = self.near.partners.get_mut(link) else { return };
         for seq in run(said) {
             self.scheduler.requests.settle(link, seq);
             if self.scheduler.requests.given_up(link, seq, false) {
@@ -344,7 +321,7 @@ impl Conductor {
                     Sliding::Strict => PlayBuffer::strict(info.begin),
                 };
                 self.scheduler.requests.forget_before(buffer.map().base());
-                self.partners.begin(buffer.position());
+                self.near.partners.begin(buffer.position());
                 let (head, playout) = (Head::new(info.head, t.now), Playout::new(t.tuning()));
                 self.watching = Some(Watching { buffer, head, playout, began: t.now });
             }
@@ -371,7 +348,7 @@ impl Conductor {
     fn chunk(&mut self, t: &mut Turn<'_>, link: LinkId, header: &ChunkHeader, checked: Result<(), ChunkFault>) {
         let seq = header.seq;
         let from_cache = self.cache.link() == Some(link);
-        let source = if from_cache { self.cache.address() } else { self.partners.get_mut(link).map(|p| p.source) };
+        let source = if from_cache { self.cache.address() } else { self.near.partners.get_mut(link).map(|p| p.source) };
         let Some(source) = source else {
             t.stats.chunks_unrequested += 1;
             return;
@@ -380,7 +357,7 @@ impl Conductor {
         if from_cache {
             self.cache.heard(t.now);
         } else {
-            self.partners.heard(link, t.now);
+            self.near.partners.heard(link, t.now);
         }
         let asked = self.scheduler.requests.settle(link, seq);
         let in_time = self.scheduler.requests.given_up(link, seq, from_cache);
@@ -411,24 +388,24 @@ impl Conductor {
             Insert::Kept => {
                 t.stats.chunks_verified += 1;
                 t.out.push(Output::Keep { seq });
-                self.partners.announce(seq);
+                self.near.partners.announce(seq);
             }
             Insert::Duplicate => t.stats.chunks_duplicate += 1,
             Insert::TooOld | Insert::TooNew => t.stats.chunks_late += 1,
         }
         if let Some(other) = self.scheduler.requests.arrived(link, seq)
-            && let Some(partner) = self.partners.get_mut(other)
+            && let Some(partner) = self.near.partners.get_mut(other)
         {
             partner.rate.withdrawn();
         }
-        if let Some(partner) = self.partners.get_mut(link) {
+        if let Some(partner) = self.near.partners.get_mut(link) {
             partner.delivered(seq, in_time);
         }
     }
 
     /// A request that was open at this partner has come to nothing.
     fn charge(&mut self, link: LinkId, was_open: bool) {
-        if let Some(partner) = self.partners.get_mut(link).filter(|_| was_open) {
+        if let Some(partner) = self.near.partners.get_mut(link).filter(|_| was_open) {
             partner.rate.failed();
         }
     }
@@ -439,92 +416,35 @@ impl Conductor {
             let said = self.cache.fail(t, true);
             return self.cache_said(t, said);
         }
-        if let Some(partner) = self.partners.get_mut(link) {
-            t.stats.peers_banned += 1;
-            let until = t.in_ms(t.tuning().ban_ms);
-            self.members.ban(partner.id, until);
-            if let Some(addr) = partner.addr {
-                self.members.avoid(addr, until);
-            }
-        }
-        self.part(t, link, RefusalReason::BadSignature);
-    }
-
-    /// Dials members until there are enough partners; the last place is for one from outside the nearest tier.
-    fn refill(&mut self, t: &mut Turn<'_>) {
-        let me = self.join.id();
-        if me == PeerId::NONE {
-            return;
-        }
-        let wanted = t.tuning().partners_wanted(self.size);
-        let nearest = self.partners.ids().map(|id| me.tier(id)).max().unwrap_or(Tier::ELSEWHERE);
-        loop {
-            let have = self.partners.len() + self.handshakes.dialled();
-            if have >= wanted {
-                return;
-            }
-            let outside = (have + 1 == wanted && !self.partners.any_outside(me, nearest)).then_some(nearest);
-            match self.members.pick(t.now, me, outside, t.rng) {
-                Some(entry) => self.handshakes.dial(t, entry),
-                None => break,
-            }
-        }
-        if self.size as usize > self.partners.len() + self.handshakes.dialled() + 1 {
-            self.join.refresh(t);
-        }
-    }
-
-    /// Peers that somebody named: members, unless they are partners or ourselves.
-    fn learn(&mut self, t: &mut Turn<'_>, entries: &[PeerEntry]) {
-        let me = self.join.id();
-        for entry in entries.iter().filter(|e| e.peer != me && self.partners.link_of(e.peer).is_none()) {
-            self.members.learn(entry, t.now);
-        }
-        self.members.evict(t, me, t.tuning().members_wanted(self.size));
-    }
-
-    /// Eq. (1), as far as so many exist.
-    fn members_wanted(&self, t: &Turn<'_>) -> usize {
-        t.tuning().members_wanted(self.size).min((self.size as usize).saturating_sub(1 + self.partners.len()))
-    }
-
-    /// A former partner is a member again, to be dialled when its time has come.
-    fn remember(&mut self, t: &mut Turn<'_>, partner: &Partner) {
-        if let Some(addr) = partner.addr {
-            self.learn(t, &[PeerEntry { peer: partner.id, addr }]);
-        }
-        self.avoid(t, partner);
-    }
-
-    fn avoid(&mut self, t: &Turn<'_>, partner: &Partner) {
-        if let Some(addr) = partner.addr {
-            self.members.avoid(addr, t.in_ms(t.tuning().redial_ms));
-        }
+        self.near.ban(t, link);
+        self.forget_link(link);
     }
 
     /// Ends a partnership from our side.
     fn part(&mut self, t: &mut Turn<'_>, link: LinkId, reason: RefusalReason) {
-        if let Some(partner) = self.drop_partner(link) {
-            t.send(link, Leave { reason });
-            t.close(link);
-            self.avoid(t, &partner);
-        }
+        self.near.part(t, link, reason);
+        self.forget_link(link);
     }
 
-    fn drop_partner(&mut self, link: LinkId) -> Option<Partner> {
+    /// A partnership was ended by the other side.
+    fn lost(&mut self, t: &mut Turn<'_>, link: LinkId, full: bool) {
+        self.near.lost(t, link, self.join.id(), self.size, full);
+        self.forget_link(link);
+    }
+
+    /// What was asked of a link that is gone can be asked elsewhere; what it asked for is not sent.
+    fn forget_link(&mut self, link: LinkId) {
         self.scheduler.requests.drop_partner(link);
         self.upload.drop_link(link);
-        self.partners.remove(link)
     }
 
     /// Says farewell to everybody and ends.
     fn finish(&mut self, t: &mut Turn<'_>, end: End) {
-        for link in self.partners.links() {
+        for link in self.near.partners.links() {
             t.send(link, Leave { reason: RefusalReason::Leaving });
             t.close(link);
-            self.drop_partner(link);
         }
-        let rest = self.handshakes.take_links().into_iter().chain(self.cache.link());
+        let rest = self.near.handshakes.take_links().into_iter().chain(self.cache.link());
         rest.for_each(|link| t.close(link));
         self.join.leave(t);
         t.out.push(Output::Finished { end });
@@ -547,4 +467,3 @@ fn run(said: &Unavailable) -> impl Iterator<Item = ChunkSeq> + use<> {
     let first = said.first;
     (0..u64::from(said.count).min(WINDOW_CHUNKS)).map(move |offset| first.ahead(offset))
 }
-

@@ -51,10 +51,7 @@ pub(super) enum Outcome {
     /// Nothing yet, or the link is closed.
     Nothing,
     /// A partner, whose link may replace an older one of the pair.
-    Partner {
-        partner: Box<Partner>,
-        replaces: Option<LinkId>,
-    },
+    Partner { partner: Box<Partner>, replaces: Option<LinkId> },
 }
 
 /// Links in their handshake.
@@ -222,13 +219,7 @@ impl Handshakes {
 
 /// What we say first on a link of our own.
 pub(super) fn hello(t: &Turn<'_>, us: &Ourselves) -> Hello {
-    Hello {
-        role: Role::Peer,
-        peer: us.id,
-        stream: us.stream,
-        listen: t.config.listen,
-        ticket: Blob::default(),
-    }
+    Hello { role: Role::Peer, peer: us.id, stream: us.stream, listen: t.config.listen, ticket: Blob::default() }
 }
 
 fn second_link(t: &mut Turn<'_>, link: LinkId) -> Outcome {

@@ -8,7 +8,7 @@
 //! ```text
 //!   route, index          cache                    partners                      the player
 //!        |                  |                         |                              ^
-//!      join            cache_link            handshake, members, partners          playout
+//!      join            cache_link                  neighbourhood                   playout
 //!        |                  |                         |                              |
 //!  ------+------------------+------- conductor -------+----------- upload -----------+------
 //!                                        |                           |               |
@@ -20,7 +20,7 @@
 //! | [`config`] | every number with its key, default and source | eqs. (1), (2) |
 //! | `conductor` | who is told what; no algorithm | |
 //! | `join` | the dialogue with route and index servers | 3.1.1 |
-//! | `members`, `handshake`, `partners`, `worth` | who is known, how links begin, who stays | 3.1.3-3.1.5, eq. (3) |
+//! | `members`, `handshake`, `partners`, `worth`, together `neighbourhood` | who is known, how links begin, who stays | 3.1.3-3.1.5, eq. (3) |
 //! | `cache_link` | the link to the cache and the next one when it fails | 3.1.2 |
 //! | `play_buffer`, `head`, `playout` | the window, the newest chunk, the clock | 3.2.1, 3.2.2 |
 //! | `scheduler`, `urgent`, `rarest`, `request_rate`, `requests` | which chunk is asked of whom | 3.2.3, eqs. (4), (5) |
@@ -45,6 +45,7 @@ mod handshake;
 mod head;
 mod join;
 mod members;
+mod neighbourhood;
 mod partners;
 mod play_buffer;
 mod playout;
@@ -96,14 +97,8 @@ impl Peer {
     /// Takes in what happened at `now` (never earlier than the call before); puts what to do into `out`, in order. One
     /// call is one complete transition. After [`Output::Finished`] every input is ignored.
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Outbox<Output>) {
-        let mut turn = Turn {
-            now,
-            config: &self.config,
-            rng: &mut self.rng,
-            stats: &mut self.stats,
-            links: &mut self.links,
-            out,
-        };
+        let mut turn =
+            Turn { now, config: &self.config, rng: &mut self.rng, stats: &mut self.stats, links: &mut self.links, out };
         self.conductor.handle(&mut turn, input);
     }
 

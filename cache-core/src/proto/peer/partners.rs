@@ -230,8 +230,7 @@ impl Partners {
 
     /// Some of the partners that take connections, at random, without `asker`.
     pub(super) fn list(&self, t: &mut Turn<'_>, asker: PeerId) -> PartnersFrame {
-        let mut peers: Vec<PeerEntry> =
-            self.up.values().filter(|p| p.id != asker).filter_map(Partner::entry).collect();
+        let mut peers: Vec<PeerEntry> = self.up.values().filter(|p| p.id != asker).filter_map(Partner::entry).collect();
         t.rng.shuffle(&mut peers);
         PartnersFrame { peers: List::<_, PARTNERS_PER_ANSWER_MAX>::first_of(peers) }
     }

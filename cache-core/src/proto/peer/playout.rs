@@ -10,9 +10,12 @@
 //! publisher is silent, and play-out stands still (a *stall*) until it goes on.
 //!
 //! *Lag* is how long after its publishing a chunk is played. Its target is the lag of the first chunk, but not below
-//! the play delay: chunks need that time to travel. Clocks drift and gaps eat the buffer, so while the lag is more than
-//! one chunk off its target, each chunk lasts up to `slew_permille` longer or shorter. After a stall play-out resumes at
-//! the target's lag. After an interruption of the peer itself (stopped, suspended) it skips what became stale.
+//! the play delay: chunks need that time to travel. After a stall play-out resumes with that lag; after an interruption
+//! of the peer itself (stopped, suspended) it skips what became stale.
+//!
+//! Clocks drift, so that the lag would drain or grow for ever: above its target each chunk lasts up to `slew_permille`
+//! shorter, below a third of the play delay (our guess; or below the first chunk's lag, if that was less) longer. In
+//! between nothing is corrected: a player behind us plays at the stream's own speed, and a slower one would starve it.
 
 use super::config::Tuning;
 use super::event::Output;
@@ -37,6 +40,8 @@ pub(super) struct Playout {
     /// Whether the first chunk has been played: it is not counted as due.
     begun: bool,
     target_us: i64,
+    /// Below this lag chunks last longer.
+    floor_us: i64,
 }
 
 /// How the scheduler is to divide the time that a chunk has.
@@ -51,7 +56,8 @@ pub(super) struct Pace {
 impl Playout {
     /// Waiting for the first chunks.
     pub(super) fn new(tuning: &Tuning) -> Playout {
-        Playout { phase: Phase::Waiting, begun: false, target_us: tuning.play_delay().micros() as i64 }
+        let delay_us = tuning.play_delay().micros() as i64;
+        Playout { phase: Phase::Waiting, begun: false, target_us: delay_us, floor_us: delay_us / 3 }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -77,7 +83,9 @@ impl Playout {
     /// Plays what is due.
     pub(super) fn advance(&mut self, t: &mut Turn<'_>, buffer: &mut PlayBuffer, head: &Head) {
         if self.phase == Phase::Waiting && buffer.is_ready(t.tuning().startup_chunks) && buffer.gate_is_open() {
-            self.target_us = self.target_us.max(head.age_us(buffer.position(), t.now));
+            let lag_us = head.age_us(buffer.position(), t.now);
+            self.target_us = self.target_us.max(lag_us);
+            self.floor_us = self.floor_us.min(lag_us);
             self.phase = Phase::Playing { due: t.now };
         }
         if self.phase == Phase::Stalled {
@@ -152,11 +160,10 @@ impl Playout {
     }
 
     fn slewed(&self, lasts: Span, lag_us: i64, permille: u64) -> Span {
-        let off = lag_us - self.target_us;
         let correction = Span::from_micros(lasts.micros() * permille / 1_000);
-        if off > CHUNK_SPAN.micros() as i64 {
+        if lag_us > self.target_us + CHUNK_SPAN.micros() as i64 {
             lasts.minus(correction)
-        } else if off < -(CHUNK_SPAN.micros() as i64) {
+        } else if lag_us < self.floor_us {
             lasts.plus(correction)
         } else {
             lasts
@@ -277,7 +284,10 @@ mod tests {
         for seq in 131..150 {
             player.insert(seq..seq + 1).run(200);
         }
-        assert!(player.names().len() == 31 && !player.playout.is_stalled(), "5 chunks are there, due 6 s after 131 came");
+        assert!(
+            player.names().len() == 31 && !player.playout.is_stalled(),
+            "5 chunks are there, due 6 s after 131 came"
+        );
         player.run(6_000 - 19 * 200);
         player.run(400);
         assert_eq!(player.names()[31..], ["131", "132", "133"]);
@@ -305,10 +315,11 @@ mod tests {
     }
 
     #[test]
-    fn the_lag_is_drawn_to_its_target_slowly() {
-        let playout = Playout { phase: Phase::Waiting, begun: false, target_us: 6_000_000 };
-        let lasts = |lag_us| playout.slewed(CHUNK_SPAN, lag_us, 5).micros();
-        assert_eq!([lasts(6_100_000), lasts(6_300_000), lasts(5_700_000)], [200_000, 199_000, 201_000]);
+    fn the_lag_is_kept_in_its_band_slowly() {
+        let playout = Playout { phase: Phase::Waiting, begun: false, target_us: 6_000_000, floor_us: 2_000_000 };
+        let lasts = |lag_ms: i64| playout.slewed(CHUNK_SPAN, lag_ms * 1_000, 5).micros();
+        let lags = [6_300, 6_200, 2_000, 1_999].map(lasts);
+        assert_eq!(lags, [199_000, 200_000, 200_000, 201_000]);
     }
 
     #[test]

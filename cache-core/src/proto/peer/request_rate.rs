@@ -51,15 +51,7 @@ pub(super) struct RequestRate {
 impl RequestRate {
     /// A new partner: the floor.
     pub(super) const fn new(low: u32) -> RequestRate {
-        RequestRate {
-            quota: low,
-            open: 0,
-            completed: 0,
-            failed: 0,
-            used_up: false,
-            threshold: None,
-            muted_until: None,
-        }
+        RequestRate { quota: low, open: 0, completed: 0, failed: 0, used_up: false, threshold: None, muted_until: None }
     }
 
     /// How many chunks may still be asked in this period.
@@ -136,8 +128,7 @@ mod tests {
 
     #[test]
     fn equation_five_vectors() {
-        let vectors =
-            [(4, 4, 8), (16, 16, 16), (8, 7, 6), (8, 4, 2), (8, 3, 0), (5, 3, 2), (5, 2, 0), (0, 0, 0)];
+        let vectors = [(4, 4, 8), (16, 16, 16), (8, 7, 6), (8, 4, 2), (8, 3, 0), (5, 3, 2), (5, 2, 0), (0, 0, 0)];
         for (asked, completed, next) in vectors {
             assert_eq!(equation_five(asked, completed, 2, 16), next, "R = {asked}, F = {completed}");
         }
@@ -171,7 +162,8 @@ mod tests {
     #[test]
     fn the_repair_uses_a_partners_capacity() {
         for capacity in [4, 8, 16, 32] {
-            let (paper, repaired) = (use_of(RequestControl::Paper, capacity), use_of(RequestControl::Repaired, capacity));
+            let (paper, repaired) =
+                (use_of(RequestControl::Paper, capacity), use_of(RequestControl::Repaired, capacity));
             assert!(repaired > 0.98 && paper < 0.9, "capacity {capacity}: {repaired} against {paper}");
         }
     }

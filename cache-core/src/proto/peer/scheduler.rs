@@ -86,7 +86,8 @@ impl Scheduler {
     ) -> Vec<LinkId> {
         let struck = self.expire(t, view, partners, cache);
         let ahead = view.head.estimate(t.now).ahead(t.tuning().seed_ahead_chunks + 1);
-        let missing: Vec<ChunkSeq> = view.buffer.missing(view.buffer.end()).collect();
+        let announced = partners.iter().filter_map(|(_, p)| p.map.newest()).max().map_or(ahead, ChunkSeq::next);
+        let missing: Vec<ChunkSeq> = view.buffer.missing(ahead.max(announced)).collect();
         self.roll(t, missing.iter().filter(|seq| **seq < ahead).count(), partners);
         self.ask_partners(t, view, &missing, partners, cache.open().is_some());
         self.ask_cache(t, view, &missing, partners, cache);

@@ -161,7 +161,9 @@ struct Refusals {
 impl Refusals {
     fn add(&mut self, t: &mut Turn<'_>, reason: RefusalReason, seq: ChunkSeq) {
         match &mut self.run {
-            Some((r, first, count)) if *r == reason && first.ahead(u64::from(*count)) == seq && *count < 256 => *count += 1,
+            Some((r, first, count)) if *r == reason && first.ahead(u64::from(*count)) == seq && *count < 256 => {
+                *count += 1
+            }
             _ => {
                 self.flush(t);
                 self.run = Some((reason, seq, 1));
@@ -218,7 +220,8 @@ mod tests {
 
     #[test]
     fn links_take_turns_and_two_chunks_are_under_way_at_most() {
-        let (mut world, mut upload, buffer) = (TestWorld::new(Tuning::default()), Upload::default(), drawn(100, "#####"));
+        let (mut world, mut upload, buffer) =
+            (TestWorld::new(Tuning::default()), Upload::default(), drawn(100, "#####"));
         ask(&mut upload, &mut world, &buffer, 1, &[(100, 4)]);
         assert_eq!(said(&mut world), ["1>100", "1>101"]);
         ask(&mut upload, &mut world, &buffer, 2, &[(100, 1)]);
@@ -232,7 +235,8 @@ mod tests {
 
     #[test]
     fn a_chunk_is_never_under_way_twice_to_a_link() {
-        let (mut world, mut upload, buffer) = (TestWorld::new(Tuning::default()), Upload::default(), drawn(100, "####"));
+        let (mut world, mut upload, buffer) =
+            (TestWorld::new(Tuning::default()), Upload::default(), drawn(100, "####"));
         ask(&mut upload, &mut world, &buffer, 1, &[(100, 3), (100, 3)]);
         ask(&mut upload, &mut world, &buffer, 1, &[(100, 1)]);
         assert_eq!(said(&mut world), ["1>100", "1>101"]);

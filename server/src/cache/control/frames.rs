@@ -7,7 +7,9 @@ use std::io;
 
 use cache_core::time::Span;
 use cache_core::wire::frame::FrameHead;
-use cache_core::wire::{CHUNK_HEADER_BYTES, CHUNK_PREFIX_BYTES, ChunkHeader, DecodeError, FRAME_HEAD_BYTES, Frame, KIND_CHUNK};
+use cache_core::wire::{
+    CHUNK_HEADER_BYTES, CHUNK_PREFIX_BYTES, ChunkHeader, DecodeError, FRAME_HEAD_BYTES, Frame, KIND_CHUNK,
+};
 
 use super::link::Link;
 use super::wait::within;

@@ -114,8 +114,9 @@ impl Hub {
             }
             StreamOutput::Changed(id) => {
                 let held = self.store.borrow().streams.held(id);
-                if let (Some(index), Some(held)) = (&self.index, held) {
-                    tracing::info!(stream = %id, state = ?held.state, "stream");
+                let Some(held) = held else { return };
+                tracing::info!(stream = %id, state = ?held.state, "stream");
+                if let Some(index) = &self.index {
                     index.tell_streams(self.advertise, vec![held]);
                 }
             }

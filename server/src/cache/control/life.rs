@@ -130,7 +130,14 @@ fn spawn_work(hub: &Rc<Hub>, doorbells: Vec<Arc<crate::uring::Doorbell>>) -> Rc<
         glommio::spawn_local(async move {
             let Some(index) = &reporting.index else { return };
             loop {
-                race(async { index.report(&reporting).await; sleep(REPORT_EVERY).await }, sleep(REPORT_EVERY)).await;
+                race(
+                    async {
+                        index.report(&reporting).await;
+                        sleep(REPORT_EVERY).await
+                    },
+                    sleep(REPORT_EVERY),
+                )
+                .await;
             }
         })
         .detach();

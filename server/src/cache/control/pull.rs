@@ -186,13 +186,8 @@ impl Pull {
             let _ = self.mail.put(Event::Link(number, input));
         };
         let link = Link::connect(parent, CONNECT_WITHIN).await.map_err(|error| LinkEnd::Over(error.to_string()))?;
-        let hello = Hello {
-            role: Role::Cache,
-            peer: PeerId::NONE,
-            stream: self.id,
-            listen: None,
-            ticket: Blob::default(),
-        };
+        let hello =
+            Hello { role: Role::Cache, peer: PeerId::NONE, stream: self.id, listen: None, ticket: Blob::default() };
         let open = Open { stream: self.name.clone(), back: self.hub.knobs.pull_back_chunks };
         say(&link, &[hello.into(), open.into()]).await?;
         let mut frames = Frames::after(Vec::new());

@@ -15,10 +15,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::config::CacheConfig;
 use super::slab;
 use crate::cache::data::{self, ShardConfig, ShardHandle};
+use crate::host::config as host_config;
 use crate::host::findings::Findings;
 use crate::host::limits::{self, Limits};
 use crate::host::signals::Signals;
-use crate::host::config as host_config;
 
 /// glommio's memory for storage I/O, which control does not do: its least (64 KiB).
 const IO_MEMORY_BYTES: usize = 64 << 10;
@@ -107,7 +107,8 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
     let limits = Limits { memlock: None, nofile: limits::raise_nofile() };
     findings.record(connections(config, limits).map(|max| format!("connections: at most {max}")));
     let told = !config.index.is_empty();
-    findings.record(host_config::advertised(config.listen, config.advertise, told).map(|addr| format!("address: {addr}")));
+    findings
+        .record(host_config::advertised(config.listen, config.advertise, told).map(|addr| format!("address: {addr}")));
     if let Err(error) = probe(config.listen) {
         findings.warn(format!("{error:#} (is this cache running already?)"));
     }

@@ -46,7 +46,8 @@ impl Shard {
         for key in self.keys() {
             let Some(connection) = self.connections.get(key as usize) else { continue };
             let late = connection.deadline <= self.now;
-            let stalled = connection.has_pending() && connection.progress_at.after(self.config.stall_cutoff) <= self.now;
+            let stalled =
+                connection.has_pending() && connection.progress_at.after(self.config.stall_cutoff) <= self.now;
             match connection.phase {
                 Phase::Handshake(_) if late => {
                     self.links.counters.handshakes_late.one();

@@ -4,9 +4,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::counters::ShardCounters;
 use crate::cache::bridge::{ToControl, ToShard};
@@ -14,6 +15,11 @@ use crate::uring::{Doorbell, SetupError};
 
 /// Connections that the kernel keeps until a shard takes them (it cuts this to `net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
+
+/// A connection that nothing came through for this long is asked whether it still lives, and closed after three
+/// questions without an answer: a viewer that has lost its network while it waited for nothing costs a place for 25 s
+/// (our guess). One that is being sent to meets `stall_cutoff` first.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Why a shard did not start. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +33,9 @@ pub enum ShardError {
         error: SetupError,
     },
     /// No thread or doorbell.
-    #[error("shard {index} cannot be started: {error}; raise the limits on descriptors (LimitNOFILE=) and tasks (TasksMax=)")]
+    #[error(
+        "shard {index} cannot be started: {error}; raise the limits on descriptors (LimitNOFILE=) and tasks (TasksMax=)"
+    )]
     Host {
         /// The shard.
         index: u32,
@@ -48,7 +56,7 @@ pub struct ShardHandle {
     pub from: rtrb::Consumer<ToControl>,
     /// Wakes the shard.
     pub doorbell_to_shard: Arc<Doorbell>,
-    /// Rung by the shard when `from` has something. An io_uring read of 8 bytes waits on it (it is not non-blocking).
+    /// Rung by the shard when `from` has something: poll it, `quiet` it, then hear everything.
     pub doorbell_to_control: Arc<Doorbell>,
     /// What it counts.
     pub counters: Arc<ShardCounters>,
@@ -96,7 +104,8 @@ impl ShardHandle {
 }
 
 /// Listens on `addr` for one shard. Every shard has a listener of its own on the same port (SO_REUSEPORT); the kernel
-/// deals the connections out. Connections inherit TCP_NODELAY. An IPv6 listener takes IPv4 as well.
+/// deals the connections out. With port 0, bind the first one and take its `local_addr` for the others. Connections
+/// inherit TCP_NODELAY and keep-alive. An IPv6 listener takes IPv4 as well.
 ///
 /// # Errors
 /// With the address in it: in use, not of this host, or no right to it (ports below 1024).
@@ -106,6 +115,8 @@ pub fn bind(addr: SocketAddr) -> std::io::Result<TcpListener> {
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
         socket.set_tcp_nodelay(true)?;
+        let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 2).with_retries(3);
+        socket.set_tcp_keepalive(&keepalive)?;
         if addr.is_ipv6() {
             socket.set_only_v6(false)?;
         }

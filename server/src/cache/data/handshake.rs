@@ -58,6 +58,7 @@ fn judge_frame(bytes: &[u8]) -> Verdict {
     let head = match FrameHead::decode(head) {
         Ok(head) => head,
         Err(DecodeError::Version(_)) => return Verdict::Version,
+        Err(DecodeError::TooLong { .. }) => return Verdict::Oversize,
         Err(_) => return Verdict::BadFrame,
     };
     if head.kind != KIND_HELLO {
@@ -111,8 +112,8 @@ mod tests {
         assert_eq!(with(2, 7), Verdict::BadFrame, "a Request is no greeting");
         assert_eq!(with(2, 1), Verdict::BadFrame, "nor is a chunk");
         assert_eq!(with(6, 0x0f), Verdict::More);
-        assert_eq!(with(6, 0x10), Verdict::Oversize, "4096 of body and the head are over 4 KiB");
-        assert_eq!(with(4, 1), Verdict::BadFrame);
+        assert_eq!(with(6, 0x10), Verdict::Oversize);
+        assert_eq!(with(4, 0xff), Verdict::Oversize, "a length that lies");
         assert_eq!(with(8, 77), Verdict::BadFrame, "no such role");
         assert_eq!(judge(b"\r\n"), Verdict::Garbage);
     }

@@ -85,12 +85,20 @@ impl HttpError {
     pub(super) fn response(self) -> String {
         let (status, extra, text) = match self {
             HttpError::Malformed => ("400 Bad Request", "", "This is not an HTTP/1 request."),
-            HttpError::NoSuchPath => ("404 Not Found", "", "Streams are at /live/NAME.ts; names are of A-Z a-z 0-9 . _ -"),
+            HttpError::NoSuchPath => {
+                ("404 Not Found", "", "Streams are at /live/NAME.ts; NAME is of A-Z a-z 0-9 . _ -")
+            }
             HttpError::NoSuchStream => ("404 Not Found", "", "No such stream is live."),
-            HttpError::Method => ("405 Method Not Allowed", "Allow: GET, HEAD, PUT, POST\r\n", "GET plays, PUT publishes."),
+            HttpError::Method => {
+                ("405 Method Not Allowed", "Allow: GET, HEAD, PUT, POST\r\n", "GET plays, PUT publishes.")
+            }
             HttpError::UriTooLong => ("414 URI Too Long", "", "The request line is over 4096 bytes."),
-            HttpError::HeadTooLong => ("431 Request Header Fields Too Large", "", "The head is over 4096 bytes or 48 fields."),
-            HttpError::Unavailable => ("503 Service Unavailable", "Retry-After: 1\r\n", "No capacity here at the moment."),
+            HttpError::HeadTooLong => {
+                ("431 Request Header Fields Too Large", "", "The head is over 4096 bytes or 48 fields.")
+            }
+            HttpError::Unavailable => {
+                ("503 Service Unavailable", "Retry-After: 1\r\n", "No capacity here at the moment.")
+            }
         };
         let len = text.len() + 1;
         format!(

@@ -84,7 +84,8 @@ impl Shard {
         }
         let place = self.streams.join(stream, key);
         let waiting = matches!(self.streams.get(stream).state, State::Wanted(_));
-        self.connections[key as usize].phase = Phase::Http(Http { stream, place, waiting, head_only, begun: false, playout });
+        self.connections[key as usize].phase =
+            Phase::Http(Http { stream, place, waiting, head_only, begun: false, playout });
         self.viewers.http += 1;
         if !waiting {
             self.begin_playout(key, head_only);

@@ -274,7 +274,8 @@ impl Shard {
         connection.sending = None;
         match &mut connection.phase {
             Phase::Native(native) => {
-                let of_chunk = |stream: u32| matches!(streams.get(stream).state, State::Live(slot) if slot == chunk.slot);
+                let of_chunk =
+                    |stream: u32| matches!(streams.get(stream).state, State::Live(slot) if slot == chunk.slot);
                 let Some(joined) = native.joined.iter_mut().find(|joined| of_chunk(joined.stream)) else { return };
                 if let Some(answer) = joined.track.lost(chunk.seq) {
                     links.counters.chunks_unavailable.one();

@@ -114,7 +114,8 @@ impl Playout {
 
     fn begin(&mut self, head: ChunkSeq, seq: ChunkSeq, patience: Patience) -> PlayoutNext {
         let behind = head.since(seq).unwrap_or(0);
-        self.state = State::Playing { next: seq.next(), behind_max: behind.saturating_add(patience.skip_behind_chunks) };
+        self.state =
+            State::Playing { next: seq.next(), behind_max: behind.saturating_add(patience.skip_behind_chunks) };
         PlayoutNext::Begin(seq)
     }
 

@@ -59,8 +59,7 @@ async fn open(hub: &Rc<Hub>, link: &Rc<Link>, publish: &Publish) -> Result<Uploa
     let (opened, resumed) = {
         let store = &mut *hub.store.borrow_mut();
         let resumed = store.streams.is_ready(id);
-        let opened =
-            store.streams.open_publisher(hub.clock.now(), id, &publish.name, epoch, next, &mut store.out);
+        let opened = store.streams.open_publisher(hub.clock.now(), id, &publish.name, epoch, next, &mut store.out);
         (opened, resumed)
     };
     let (tenure, next) = opened.map_err(Refused::because)?;
@@ -193,9 +192,10 @@ impl Upload {
 fn refused(publish: &Publish, no: &Refused) -> Response {
     let name = &publish.name;
     let (status, said) = match no.reason {
-        RefusalReason::NotAuthorised if publish.secret.is_none() => {
-            (403, format!("Publishing {name} needs its secret: append ?key=SECRET, or send Authorization: Bearer SECRET."))
-        }
+        RefusalReason::NotAuthorised if publish.secret.is_none() => (
+            403,
+            format!("Publishing {name} needs its secret: append ?key=SECRET, or send Authorization: Bearer SECRET."),
+        ),
         RefusalReason::NotAuthorised => (403, format!("This is not the secret for publishing {name}.")),
         RefusalReason::NameTaken => {
             let said = format!(

@@ -1,0 +1,133 @@
+//! The neighbourhood: members, links in their handshake and partners together, and what moves a peer between them.
+//!
+//! ```text
+//!  heard of --learn--> members --dial--> handshakes --Welcome--> partners
+//!                         ^                  ^ accepted             |
+//!                         +------- exchanged, or full there --------+
+//!                                  silent, lost, wrong: gone, and left alone for a while
+//! ```
+
+use super::event::LinkId;
+use super::handshake::Handshakes;
+use super::members::Members;
+use super::partners::{Partner, Partners};
+use super::turn::Turn;
+use crate::peer_id::{PeerId, Tier};
+use crate::wire::exchange::{Leave, PeerEntry};
+use crate::wire::{BufferMap, RefusalReason};
+
+/// Everybody that a peer knows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Neighbourhood {
+    pub(super) members: Members,
+    pub(super) handshakes: Handshakes,
+    pub(super) partners: Partners,
+}
+
+impl Neighbourhood {
+    /// Ends links that are late, silent or low, dials members, tells partners what is new. Gives the links that are
+    /// partners' no longer. `size` is N, `map` what we hold.
+    pub(super) fn tick(&mut self, t: &mut Turn<'_>, me: PeerId, size: u32, map: &BufferMap) -> Vec<LinkId> {
+        self.handshakes.expire(t, &mut self.members);
+        let mut gone = self.partners.silent(t);
+        for link in &gone {
+            t.stats.partners_silent += 1;
+            self.part(t, *link, RefusalReason::TooSlow);
+        }
+        for link in self.partners.lowest(t, me) {
+            gone.push(link);
+            if let Some(partner) = self.partners.remove(link) {
+                t.close(link);
+                self.remember(t, me, size, &partner);
+            }
+        }
+        self.refill(t, me, size);
+        let short = self.members.len() < self.members_wanted(t, size);
+        self.partners.tick(t, map, short);
+        gone
+    }
+
+    /// Whether more partners are wanted and exist, and nobody is left to dial.
+    pub(super) fn is_lonely(&self, t: &Turn<'_>, size: u32) -> bool {
+        let have = self.partners.len() + self.handshakes.dialled();
+        have < t.tuning().partners_wanted(size) && have + 1 < size as usize
+    }
+
+    /// Everybody, for seeding.
+    pub(super) fn ids(&self) -> Vec<PeerId> {
+        self.partners.ids().chain(self.members.ids()).collect()
+    }
+
+    /// Peers that somebody named: members, unless they are partners or ourselves.
+    pub(super) fn learn(&mut self, t: &mut Turn<'_>, me: PeerId, size: u32, entries: &[PeerEntry]) {
+        for entry in entries.iter().filter(|e| e.peer != me && self.partners.link_of(e.peer).is_none()) {
+            self.members.learn(entry, t.now);
+        }
+        self.members.evict(t, me, t.tuning().members_wanted(size));
+    }
+
+    /// Ends a partnership from our side.
+    pub(super) fn part(&mut self, t: &mut Turn<'_>, link: LinkId, reason: RefusalReason) {
+        if let Some(partner) = self.partners.remove(link) {
+            t.send(link, Leave { reason });
+            t.close(link);
+            self.avoid(t, &partner);
+        }
+    }
+
+    /// The other side has ended it, or the link broke. `full`: it would have us again.
+    pub(super) fn lost(&mut self, t: &mut Turn<'_>, link: LinkId, me: PeerId, size: u32, full: bool) {
+        if let Some(partner) = self.partners.remove(link) {
+            t.stats.partners_lost += 1;
+            if full {
+                self.remember(t, me, size, &partner);
+            } else {
+                self.avoid(t, &partner);
+            }
+        }
+    }
+
+    /// A partner sent a wrong chunk.
+    pub(super) fn ban(&mut self, t: &mut Turn<'_>, link: LinkId) {
+        if let Some(partner) = self.partners.remove(link) {
+            t.stats.peers_banned += 1;
+            let until = t.in_ms(t.tuning().ban_ms);
+            self.members.ban(partner.id, until);
+            if let Some(addr) = partner.addr {
+                self.members.avoid(addr, until);
+            }
+            t.refuse(link, RefusalReason::BadSignature);
+        }
+    }
+
+    /// Dials members until there are enough partners; the last place is for one from outside the nearest tier.
+    fn refill(&mut self, t: &mut Turn<'_>, me: PeerId, size: u32) {
+        let wanted = t.tuning().partners_wanted(size);
+        let nearest = self.partners.ids().map(|id| me.tier(id)).max().unwrap_or(Tier::ELSEWHERE);
+        while me != PeerId::NONE && self.partners.len() + self.handshakes.dialled() < wanted {
+            let last_place = self.partners.len() + self.handshakes.dialled() + 1 == wanted;
+            let outside = (last_place && !self.partners.any_outside(me, nearest)).then_some(nearest);
+            let Some(entry) = self.members.pick(t.now, me, outside, t.rng) else { return };
+            self.handshakes.dial(t, entry);
+        }
+    }
+
+    /// Eq. (1), as far as so many exist.
+    fn members_wanted(&self, t: &Turn<'_>, size: u32) -> usize {
+        t.tuning().members_wanted(size).min((size as usize).saturating_sub(1 + self.partners.len()))
+    }
+
+    /// A former partner is a member again, to be dialled when its time has come.
+    fn remember(&mut self, t: &mut Turn<'_>, me: PeerId, size: u32, partner: &Partner) {
+        if let Some(addr) = partner.addr {
+            self.learn(t, me, size, &[PeerEntry { peer: partner.id, addr }]);
+        }
+        self.avoid(t, partner);
+    }
+
+    fn avoid(&mut self, t: &Turn<'_>, partner: &Partner) {
+        if let Some(addr) = partner.addr {
+            self.members.avoid(addr, t.in_ms(t.tuning().redial_ms));
+        }
+    }
+}
