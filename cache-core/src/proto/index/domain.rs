@@ -118,7 +118,7 @@ impl Index {
         now: Time,
         stream: StreamId,
         name: &StreamName,
-    ) -> Result<Vec<SocketAddr>, Answer> {
+    ) -> Result<Vec<SocketAddr>, Box<Answer>> {
         let newest = self.caches.holders(now, stream).map(|(_, held)| held.epoch).max().unwrap_or_default();
         let state = |cache| {
             let held = self.caches.holding(now, stream, cache)?;
@@ -136,7 +136,7 @@ impl Index {
         });
         caches.truncate(CACHES_PER_ANSWER_MAX);
         let Some(first) = caches.first().copied() else {
-            return Err(Answer::refuse_for_now(RefusalReason::NoCache, NO_CACHE_RETRY_MS));
+            return Err(Box::new(Answer::refuse_for_now(RefusalReason::NoCache, NO_CACHE_RETRY_MS)));
         };
         let live = |held: HoldState| held != HoldState::Stalled;
         let live_here: Vec<_> =
@@ -151,7 +151,7 @@ impl Index {
             return Ok(caches);
         }
         if self.may_locate(now, stream) {
-            return Err(Answer::Wait(name.clone()));
+            return Err(Box::new(Answer::Wait(name.clone())));
         }
         let stalled_here = state(first).is_some();
         match self.pulls.outcome(now, stream).cloned() {
@@ -162,7 +162,7 @@ impl Index {
                 Ok(caches)
             }
             _ if stalled_here => Ok(caches),
-            _ => Err(Answer::refuse_for_now(RefusalReason::UnknownStream, UNKNOWN_RETRY_MS)),
+            _ => Err(Box::new(Answer::refuse_for_now(RefusalReason::UnknownStream, UNKNOWN_RETRY_MS))),
         }
     }
 

@@ -45,7 +45,8 @@ impl Index {
                     Owner::Key(key) => key == request.key,
                     Owner::Unknown => false,
                 };
-                if !mine && !(request.takeover && authority == Authority::Secret) {
+                let may_take = request.takeover && authority == Authority::Secret;
+                if !mine && !may_take {
                     self.stats.name_taken += 1;
                     return Answer::refuse_for_now(RefusalReason::NameTaken, RETRY_MS);
                 }

@@ -31,7 +31,7 @@ impl Index {
         }
         let caches = match self.caches_for_viewer(now, stream, &join.stream) {
             Ok(caches) => caches,
-            Err(answer) => return answer,
+            Err(answer) => return *answer,
         };
         if self.terms.keys(now, stream).is_empty() && self.may_locate(now, stream) {
             // A cache holds it, its keys are not known (this index server was restarted): the route server has them.

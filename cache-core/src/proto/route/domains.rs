@@ -89,10 +89,9 @@ impl Domains {
                     return Err(DomainsError::SameCidr(domains[other].id.0, domain.id.0));
                 }
             }
-            if domain.cidrs.is_empty() && domain.locations.is_empty() {
-                if let Some(other) = all.by_default.replace(at) {
-                    return Err(DomainsError::TwoDefaults(domains[other].id.0, domain.id.0));
-                }
+            let takes_the_rest = domain.cidrs.is_empty() && domain.locations.is_empty();
+            if takes_the_rest && let Some(other) = all.by_default.replace(at) {
+                return Err(DomainsError::TwoDefaults(domains[other].id.0, domain.id.0));
             }
         }
         all.domains = domains;
