@@ -193,6 +193,41 @@ fn a_pull_that_nobody_watches_is_given_up() {
 }
 
 #[test]
+fn an_index_that_lost_its_memory_gets_it_back() {
+    let (index, origin, relay) = domain(FROM_THE_START);
+    let mut put = origin.put("/live/news");
+    send_chunk(&mut put, &transport_stream(7, Span::from_secs(2)));
+    until("the index hears of it", || (holds(&index, &origin) == Some(HoldState::Origin)).then_some(()));
+    let keys = index.with(|state| std::mem::take(state).keys);
+    assert_eq!(
+        origin.put_all("/live/other", &transport_stream(1, Span::from_secs(1))).0,
+        200,
+        "a cache registers anew"
+    );
+    until("the index has the keys again", || {
+        index.with(|state| (state.keys.get(&news()) == keys.get(&news())).then_some(()))
+    });
+    parents(&index, &[origin.listen]);
+    relay.play("news", 188 * 100);
+}
+
+#[test]
+fn a_publisher_taken_over_at_another_cache_makes_way() {
+    let (index, old, new) = domain(FROM_THE_START);
+    let stream = transport_stream(7, Span::from_secs(2));
+    let mut put = old.put("/live/news");
+    send_chunk(&mut put, &stream);
+    until("it is live", || (old.stream("news")["state"] == "origin").then_some(()));
+    let mut taken_over = new.put("/live/news");
+    send_chunk(&mut taken_over, &stream);
+    until("it is live elsewhere", || (new.stream("news")["state"] == "origin").then_some(()));
+    parents(&index, &[new.listen]);
+    index.order_pull(old.listen, &news());
+    until("the former origin relays", || (old.stream("news")["epoch"] == new.stream("news")["epoch"]).then_some(()));
+    assert_eq!(old.stats()["control"]["pulls"], 1);
+}
+
+#[test]
 fn who_may_publish_is_for_the_index_to_say() {
     let index = FakeIndex::start();
     let cache = Cache::start(&index.config());

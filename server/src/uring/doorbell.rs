@@ -10,21 +10,13 @@ use rustix::event::{EventfdFlags, eventfd};
 pub struct Doorbell(OwnedFd);
 
 impl Doorbell {
-    /// For a waiter that polls the descriptor and then calls [`Doorbell::quiet`] (non-blocking).
+    /// A doorbell that nobody has rung. Its waiter polls the descriptor and then calls [`Doorbell::quiet`]; the
+    /// descriptor is non-blocking, so a read of it does not wait.
     ///
     /// # Errors
     /// The descriptor table is full (EMFILE, ENFILE).
     pub fn polled() -> io::Result<Doorbell> {
         Ok(Doorbell(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
-    }
-
-    /// For a waiter that has an io_uring read of 8 bytes under way on the descriptor; it must not be non-blocking, or
-    /// that read would fail instead of waiting.
-    ///
-    /// # Errors
-    /// As [`Doorbell::polled`].
-    pub fn read() -> io::Result<Doorbell> {
-        Ok(Doorbell(eventfd(0, EventfdFlags::CLOEXEC)?))
     }
 
     /// Wakes the waiter. Cost: one system call, which cannot block (the count would have to pass 2^64 - 2).
@@ -33,7 +25,7 @@ impl Doorbell {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Forgets the rings so far. On a [`Doorbell::read`] it waits for one.
+    /// Forgets the rings so far; to be called before looking at what they were about.
     pub fn quiet(&self) {
         // EAGAIN: nobody has rung.
         let _ = rustix::io::read(&self.0, &mut [0u8; 8]);

@@ -106,7 +106,17 @@ fn answer(state: &mut State, from: SocketAddr, message: Message) -> Option<Messa
             for held in streams.iter() {
                 state.held.insert((advertise, held.stream.0), held.clone());
             }
-            return None;
+            match state.caches.contains_key(&advertise) {
+                true => CacheReportAck {}.into(),
+                false => Refused::because(RefusalReason::NotJoined).into(),
+            }
+        }
+        Message::CacheKeys(keys) => {
+            state.keys.insert(keys.stream, keys.keys.into_vec());
+            CacheReportAck {}.into()
+        }
+        Message::PublishRequest(request) if request.at_cache.is_some_and(|at| !state.caches.contains_key(&at)) => {
+            Refused::because(RefusalReason::NoCache).into()
         }
         Message::PublishRequest(request) => match state.refuse_publish {
             Some(reason) => Refused::because(reason).into(),
@@ -115,8 +125,10 @@ fn answer(state: &mut State, from: SocketAddr, message: Message) -> Option<Messa
                 let epoch = Epoch(keys.iter().map(|key| key.epoch.0).max().unwrap_or(0) + 1);
                 keys.insert(0, StreamKey { epoch, key: request.key });
                 keys.truncate(4);
-                let next = ChunkSeq::FIRST;
-                PublishGrant { stream: stream_id(&request.stream), epoch, next, caches: List::new() }.into()
+                let stream = stream_id(&request.stream);
+                let heads = state.held.values().filter(|held| held.stream == stream).map(|held| held.head.next());
+                let next = heads.max().unwrap_or(ChunkSeq::FIRST);
+                PublishGrant { stream, epoch, next, caches: List::new() }.into()
             }
         },
         Message::KeysQuery(query) => match state.keys.get(&query.stream) {

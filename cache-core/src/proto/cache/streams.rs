@@ -188,15 +188,22 @@ impl Streams {
         Ok((tenure, stream.ingest.next()))
     }
 
-    /// A pull begins a turn. `Ok(None)`: the stream has a source. Refused: `Full`.
+    /// A pull begins a turn. `newest` is the newest epoch that the index names: a publisher here of an older one has
+    /// been taken over elsewhere, and makes way. `Ok(None)`: the stream has a source that stays. Refused: `Full`.
     pub fn open_pull(
         &mut self,
         now: Time,
         id: StreamId,
         name: &StreamName,
+        newest: Epoch,
         out: &mut Outbox<StreamOutput>,
     ) -> Result<Option<Tenure>, RefusalReason> {
-        if self.streams.get(&id).is_some_and(|s| s.source != Source::None) {
+        let stays = |stream: &Stream| match stream.source {
+            Source::None => false,
+            Source::Pull(_) => true,
+            Source::Publisher(_) => stream.ingest.epoch() >= newest,
+        };
+        if self.streams.get(&id).is_some_and(stays) {
             return Ok(None);
         }
         let tenure = self.open(now, id, name, Source::Pull, out)?;
@@ -402,7 +409,7 @@ mod tests {
 
         fn pull(&mut self) -> Option<Tenure> {
             let name = StreamName::new("news").expect("a name");
-            self.table.open_pull(self.now, ID, &name, &mut self.out).expect("room")
+            self.table.open_pull(self.now, ID, &name, Epoch(0), &mut self.out).expect("room")
         }
 
         fn chunk(&mut self, tenure: Tenure, epoch: u64, seq: u64, end: bool) -> Verdict {
@@ -558,11 +565,26 @@ mod tests {
     }
 
     #[test]
+    fn a_publisher_taken_over_elsewhere_makes_way_for_a_pull() {
+        let mut rig = Rig::new();
+        let (publisher, _) = rig.publish(3).expect("open");
+        rig.chunk(publisher, 3, 0, false);
+        rig.taken();
+        let name = StreamName::new("news").expect("a name");
+        let same = rig.table.open_pull(rig.now, ID, &name, Epoch(3), &mut rig.out);
+        assert_eq!((same, rig.taken()), (Ok(None), vec![]), "its own epoch is no news");
+        let pull = rig.table.open_pull(rig.now, ID, &name, Epoch(4), &mut rig.out).expect("room").expect("a pull");
+        assert_eq!(rig.taken(), [Dismiss { stream: ID, tenure: publisher }]);
+        assert_eq!(rig.chunk(pull, 4, 1, false), Verdict::Append { gap: 0 });
+        assert_eq!(rig.state(), Some(HoldState::Relay));
+    }
+
+    #[test]
     fn the_table_is_bounded() {
         let mut rig = Rig::new();
         for n in 0..3u64 {
             let name = StreamName::new("x").expect("a name");
-            let opened = rig.table.open_pull(rig.now, StreamId(n), &name, &mut rig.out);
+            let opened = rig.table.open_pull(rig.now, StreamId(n), &name, Epoch(0), &mut rig.out);
             assert_eq!(opened.is_ok(), n < 2);
         }
     }

@@ -6,15 +6,16 @@
 //! | stand-alone | only where no secret is asked for; the first key holds the name while it is live | secret, then a term one above the last |
 
 use cache_core::limits::KEYS_PER_STREAM_MAX;
-use cache_core::sign::{KeyRing, stream_id};
+use cache_core::proto::index::publish::Authority;
+use cache_core::sign::{KeyRing, publish_authorisation, stream_id};
 use cache_core::units::{ChunkSeq, Epoch, StreamId};
+use cache_core::wire::datagram::Cookie;
 use cache_core::wire::exchange::Publish;
 use cache_core::wire::index::{HoldState, KeysQuery, PublishRequest, StreamKey};
 use cache_core::wire::{Blob, Message, RefusalReason, Refused, StreamName, Text};
 
-use super::config::PublishRule;
 use super::hub::Hub;
-use super::index::ANSWER_WITHIN;
+use super::index::{ANSWER_WITHIN, IndexClient};
 
 /// Pause that a publisher is asked for when nobody could decide (our guess: an index server restarts faster).
 const RETRY_MS: u32 = 1_000;
@@ -26,40 +27,6 @@ pub(super) struct Grant {
     pub(super) epoch: Epoch,
     /// Where numbering goes on, as far as is known outside this cache.
     pub(super) next: ChunkSeq,
-}
-
-/// The rules of a stand-alone cache.
-#[derive(Clone, Debug, Default)]
-pub(super) struct LocalRules(Vec<PublishRule>);
-
-/// What a rule says of a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Needs<'a> {
-    Nothing,
-    Secret(&'a str),
-    /// Rules exist and none is for this name.
-    MoreThanThereIs,
-}
-
-impl LocalRules {
-    pub(super) fn new(rules: Vec<PublishRule>) -> LocalRules {
-        LocalRules(rules)
-    }
-
-    fn needs(&self, name: &StreamName) -> Needs<'_> {
-        if self.0.is_empty() {
-            return Needs::Nothing;
-        }
-        let matches = |rule: &&PublishRule| match rule.name.strip_suffix('*') {
-            Some(stem) => name.as_str().starts_with(stem),
-            None => name.as_str() == rule.name,
-        };
-        match self.0.iter().find(matches) {
-            Some(rule) if rule.secret.is_empty() => Needs::Nothing,
-            Some(rule) => Needs::Secret(&rule.secret),
-            None => Needs::MoreThanThereIs,
-        }
-    }
 }
 
 /// A publisher of this cache that is sending now.
@@ -80,33 +47,48 @@ pub(super) async fn for_upload(
     if is_live(hub, id) && !takeover {
         return Err(Refused::because(RefusalReason::NameTaken));
     }
-    if let Some(index) = &hub.index {
-        let request = PublishRequest {
-            stream: name.clone(),
-            key,
-            proof: [0; 32],
-            takeover,
-            at_cache: Some(hub.advertise),
-            ticket: Blob::default(),
-        };
-        return match index.ask(hub.clock.now(), request, secret, ANSWER_WITHIN).await {
-            Some(Message::PublishGrant(grant)) => Ok(Grant { epoch: grant.epoch, next: grant.next }),
-            Some(Message::Refused(refused)) => Err(refused),
-            Some(_) => Err(Refused::because(RefusalReason::BadMessage)),
-            None => Err(nobody_answers(hub)),
-        };
-    }
-    let proved = match hub.rules.needs(name) {
-        Needs::Nothing => false,
-        Needs::Secret(expected) if secret.is_some_and(|shown| same(shown, expected)) => true,
-        _ => return Err(Refused::because(RefusalReason::NotAuthorised)),
+    let mut request = PublishRequest {
+        stream: name.clone(),
+        key,
+        proof: [0; 32],
+        takeover,
+        at_cache: Some(hub.advertise),
+        ticket: Blob::default(),
     };
-    if is_live(hub, id) && !proved {
+    if let Some(index) = &hub.index {
+        let granted = ask_for_upload(hub, index, &request, secret).await;
+        if !matches!(&granted, Err(refused) if refused.reason == RefusalReason::NoCache) {
+            return granted;
+        }
+        // The index does not know this cache, or no longer: it has been restarted.
+        index.report(hub).await;
+        return ask_for_upload(hub, index, &request, secret).await;
+    }
+    if let Some(secret) = secret {
+        request.proof = publish_authorisation(secret, &Cookie::default(), name, &key);
+    }
+    let authority = hub.rules.judge(&request, &Cookie::default());
+    let authority = authority.map_err(|_| Refused::because(RefusalReason::NotAuthorised))?;
+    if is_live(hub, id) && authority == Authority::Open {
         return Err(Refused::because(RefusalReason::NameTaken));
     }
     let store = hub.store.borrow();
     let last = store.streams.get(id).map_or(Epoch(0), |stream| stream.ingest().epoch());
     Ok(Grant { epoch: Epoch(last.0.saturating_add(1)), next: ChunkSeq::FIRST })
+}
+
+async fn ask_for_upload(
+    hub: &Hub,
+    index: &IndexClient,
+    request: &PublishRequest,
+    secret: Option<&str>,
+) -> Result<Grant, Refused> {
+    match index.ask(hub.clock.now(), request.clone(), secret, ANSWER_WITHIN).await {
+        Some(Message::PublishGrant(grant)) => Ok(Grant { epoch: grant.epoch, next: grant.next }),
+        Some(Message::Refused(refused)) => Err(refused),
+        Some(_) => Err(Refused::because(RefusalReason::BadMessage)),
+        None => Err(nobody_answers(hub)),
+    }
 }
 
 /// Whether a publisher with a key of its own may begin; then the keys that its chunks are checked with. Its signature
@@ -121,7 +103,15 @@ pub(super) async fn for_native(hub: &Hub, publish: &Publish) -> Result<KeyRing, 
         }
         return Ok(keys);
     }
-    if hub.rules.needs(&publish.stream) != Needs::Nothing {
+    let request = PublishRequest {
+        stream: publish.stream.clone(),
+        key: publish.key,
+        proof: [0; 32],
+        takeover: false,
+        at_cache: None,
+        ticket: Blob::default(),
+    };
+    if hub.rules.judge(&request, &Cookie::default()) != Ok(Authority::Open) {
         return Err(Refused {
             detail: Text::cut("this cache has no index server to prove the secret to: publish over HTTP with ?key="),
             ..Refused::because(RefusalReason::NotAuthorised)
@@ -131,14 +121,22 @@ pub(super) async fn for_native(hub: &Hub, publish: &Publish) -> Result<KeyRing, 
     if is_live(hub, id) && !held.iter().any(|held| held.key == shown.key) {
         return Err(Refused::because(RefusalReason::NameTaken));
     }
-    let mut keys = KeyRing::new(id);
-    let older = held.into_iter().filter(|held| held.epoch != publish.epoch);
-    let known: Vec<StreamKey> = std::iter::once(shown).chain(older).take(KEYS_PER_STREAM_MAX).collect();
-    keys.replace(&known);
-    if keys.is_empty() {
+    let keys = with_key(hub, id, shown);
+    if keys.newest() < Some(publish.epoch) {
         return Err(Refused::because(RefusalReason::BadSignature));
     }
     Ok(keys)
+}
+
+/// The keys known of a stream, with one more in front.
+pub(super) fn with_key(hub: &Hub, id: StreamId, newest: StreamKey) -> KeyRing {
+    let mut known = hub.keys.borrow().get(&id).map(KeyRing::to_wire).unwrap_or_default();
+    known.retain(|key| key.epoch != newest.epoch);
+    known.insert(0, newest);
+    known.truncate(KEYS_PER_STREAM_MAX);
+    let mut keys = KeyRing::new(id);
+    keys.replace(&known);
+    keys
 }
 
 /// A stream's keys, from the index.
@@ -160,26 +158,4 @@ pub(super) async fn keys_of(hub: &Hub, name: &StreamName) -> Result<KeyRing, Ref
 fn nobody_answers(hub: &Hub) -> Refused {
     hub.counters.index_silent.one();
     Refused { detail: Text::cut("no index server answers"), ..Refused::for_now(RefusalReason::Busy, RETRY_MS) }
-}
-
-/// Equality by hashes: the time it takes tells nothing of the secret.
-fn same(shown: &str, expected: &str) -> bool {
-    cache_core::sign::ClusterKey::derive(shown).tag(b"") == cache_core::sign::ClusterKey::derive(expected).tag(b"")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_rule_that_matches_decides() {
-        let rule = |name: &str, secret: &str| PublishRule { name: name.into(), secret: secret.into() };
-        let rules = LocalRules::new(vec![rule("news", "a"), rule("news*", "b"), rule("open*", "")]);
-        let needs = |name: &str| rules.needs(&StreamName::new(name).expect("a name"));
-        assert_eq!(needs("news"), Needs::Secret("a"));
-        assert_eq!(needs("news2"), Needs::Secret("b"));
-        assert_eq!(needs("open-air"), Needs::Nothing);
-        assert_eq!(needs("other"), Needs::MoreThanThereIs);
-        assert_eq!(LocalRules::default().needs(&StreamName::new("other").expect("a name")), Needs::Nothing);
-    }
 }

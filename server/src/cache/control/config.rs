@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use cache_core::limits::WINDOW_CHUNKS;
 use cache_core::proto::cache::config::CacheKnobs;
+use cache_core::proto::index::publish::{PublishRule, PublishRules};
 use cache_core::time::Span;
 use cache_core::wire::StreamName;
 use serde::Deserialize;
@@ -50,18 +51,24 @@ pub struct CacheConfig {
     pub pull_grace_s: u64,
     /// A viewer that takes no byte for this long is cut off.
     pub viewer_stall_s: u64,
-    /// Without index servers: who may publish what. Empty: anyone, anything.
-    pub publish: Vec<PublishRule>,
+    /// Without index servers: names that need a secret. All others are open.
+    pub publish: Vec<PublishSecret>,
 }
 
-/// A name, or all names with a beginning, and the secret for publishing under it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// A name or pattern, and the secret for publishing under it.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PublishRule {
-    /// A stream name, or its beginning and `*`.
+pub struct PublishSecret {
+    /// A stream name, or a pattern with `*` for any run of characters.
     pub name: String,
-    /// The secret; empty: anyone may publish.
+    /// The secret.
     pub secret: String,
+}
+
+impl std::fmt::Debug for PublishSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PublishSecret({}, secret)", self.name)
+    }
 }
 
 impl Default for CacheConfig {
@@ -124,9 +131,12 @@ impl CacheConfig {
             return Err(ConfigError::value("publish", message));
         }
         for rule in &self.publish {
-            let stem = rule.name.strip_suffix('*').unwrap_or(&rule.name);
-            if !(stem.is_empty() && rule.name == "*") && StreamName::new(stem).is_err() {
-                let message = format!("\"{}\" is neither a stream name nor the beginning of one and *", rule.name);
+            if StreamName::new(&rule.name.replace('*', "x")).is_err() {
+                let message = format!("\"{}\" is neither a stream name nor a pattern of one with *", rule.name);
+                return Err(ConfigError::value("publish", message));
+            }
+            if rule.secret.is_empty() {
+                let message = format!("the secret for \"{}\" is empty: set one, or leave the entry out", rule.name);
                 return Err(ConfigError::value("publish", message));
             }
         }
@@ -143,6 +153,11 @@ impl CacheConfig {
                 Err(ConfigError::value("slab", message))
             }
         }
+    }
+
+    pub(super) fn rules(&self) -> PublishRules {
+        let rule = |entry: &PublishSecret| PublishRule { name: entry.name.clone(), secret: entry.secret.clone() };
+        PublishRules::new(self.publish.iter().map(rule).collect())
     }
 
     pub(super) fn knobs(&self) -> CacheKnobs {
@@ -183,11 +198,11 @@ mod tests {
         };
         assert!(complaint(|c| c.memory_mib = 0).starts_with("memory_mib: 0 is outside"));
         assert!(complaint(|c| c.slab = "shm".into()).starts_with("slab: "));
-        let rule = |name: &str| PublishRule { name: name.into(), secret: "s".into() };
-        let mut with_rule = CacheConfig { publish: vec![rule("a*b")], ..CacheConfig::default() };
+        let rule = |name: &str| PublishSecret { name: name.into(), secret: "s".into() };
+        let mut with_rule = CacheConfig { publish: vec![rule("a b")], ..CacheConfig::default() };
         assert!(with_rule.validate().is_err());
-        with_rule.publish = vec![rule("*"), rule("news*"), rule("news")];
-        with_rule.validate().expect("names and beginnings");
+        with_rule.publish = vec![rule("*"), rule("news*live"), rule("news")];
+        with_rule.validate().expect("names and patterns");
         with_rule.index = vec![SocketAddr::from(([127, 0, 0, 1], 1))];
         assert!(with_rule.validate().is_err(), "the index decides");
     }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use cache_core::proto::cache::config::CacheKnobs;
 use cache_core::proto::cache::streams::{StreamOutput, Tenure};
+use cache_core::proto::index::publish::PublishRules;
 use cache_core::ring::Ring;
 use cache_core::sign::{KeyRing, stream_id};
 use cache_core::units::StreamId;
 use cache_core::wire::{ChunkHeader, RefusalReason, StreamName};
 
-use super::authority::LocalRules;
 use super::config::CacheConfig;
 use super::counters::{Counter, Counters};
 use super::index::IndexClient;
@@ -51,8 +51,9 @@ pub(super) struct Hub {
     pub(super) counters: Counters,
     /// `None`: stand-alone.
     pub(super) index: Option<IndexClient>,
-    pub(super) rules: LocalRules,
-    /// Publishers' keys of pulled streams, and of streams published over Weircast's protocol.
+    /// Who may publish, stand-alone.
+    pub(super) rules: PublishRules,
+    /// Publishers' keys of the streams in the table.
     pub(super) keys: RefCell<BTreeMap<StreamId, KeyRing>>,
     pub(super) sources: RefCell<BTreeMap<Tenure, Source>>,
     /// Shards that wait for a stream's first chunk.

@@ -3,7 +3,8 @@
 //! ```text
 //!  tasks --ask--> Asker --> socket --> index server     KeysQuery, PublishRequest, Resolve: answered
 //!  reports -------'   '-- tell ----->                   CacheReport each second (its answer says who is alive),
-//!                                                       CacheStreams each second and when something changes
+//!                                                       CacheStreams each second and when something changes,
+//!                                                       CacheKeys when it has not known this cache
 //!  CachePull <---------- socket <---                    a pull begins; CachePullAck
 //! ```
 //! The configured servers are a list of equals in failover: the one that answered last is asked first.
@@ -13,15 +14,15 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 
-use cache_core::limits::DATAGRAM_BYTES_MAX;
+use cache_core::limits::{DATAGRAM_BYTES_MAX, STREAMS_PER_REPORT_MAX};
 use cache_core::outbox::Outbox;
 use cache_core::proto::asker::{Asker, AskerOutput, QuestionId};
 use cache_core::proto::cache::admission::load_permille;
 use cache_core::sign::{ClusterKey, stream_id};
 use cache_core::time::{Span, Time};
 use cache_core::wire::datagram::Cookie;
-use cache_core::wire::index::{CachePullAck, CacheReport, CacheStreams, HeldStream};
-use cache_core::wire::{Datagram, List, Message};
+use cache_core::wire::index::{CacheKeys, CachePullAck, CacheReport, CacheStreams, HeldStream};
+use cache_core::wire::{Datagram, List, Message, RefusalReason};
 use glommio::io::PollableFd;
 
 use super::hub::Hub;
@@ -31,8 +32,11 @@ use super::wait::Mailbox;
 /// How long a question waits for an answer (our guess: three servers are tried in that time).
 pub(super) const ANSWER_WITHIN: Span = Span::from_secs(4);
 
-/// How long a report waits: the next one is due then.
-const REPORT_WITHIN: Span = Span::from_millis(900);
+/// How long streams and the report wait, together less than a second: the next ones are due then.
+const STREAMS_WITHIN: Span = Span::from_millis(300);
+const REPORT_WITHIN: Span = Span::from_millis(600);
+
+const PER_MESSAGE: usize = List::<HeldStream, STREAMS_PER_REPORT_MAX>::MAX;
 
 /// Packets taken in one turn (our guess: under a millisecond of work).
 const BATCH: usize = 64;
@@ -106,8 +110,7 @@ impl IndexClient {
     pub(super) fn tell_streams(&self, advertise: SocketAddr, held: Vec<HeldStream>) {
         let Some(server) = self.servers.borrow().first().copied() else { return };
         let mut out = Outbox::new();
-        let per_message = List::<HeldStream, { cache_core::limits::STREAMS_PER_REPORT_MAX }>::MAX;
-        for some in held.chunks(per_message) {
+        for some in held.chunks(PER_MESSAGE) {
             let message = CacheStreams { advertise, streams: List::first_of(some.iter().cloned()) };
             self.asker.borrow_mut().tell(server, message.into(), &mut out);
         }
@@ -115,12 +118,15 @@ impl IndexClient {
     }
 
     /// One report. Returns when it is answered or given up.
+    ///
+    /// Streams go first: an index server that answers them with `NotJoined` has been restarted, and is told the
+    /// streams' names and keys behind the report.
     pub(super) async fn report(&self, hub: &Hub) {
-        let (viewers, connections) = (hub.viewers(), hub.connections());
+        let known = self.heard.get() == Some(true) && self.is_known(hub).await;
         let report = CacheReport {
             advertise: hub.advertise,
-            load_permille: load_permille(connections, hub.connections_max, 0),
-            viewers,
+            load_permille: load_permille(hub.connections(), hub.connections_max, 0),
+            viewers: hub.viewers(),
             draining: hub.draining.get(),
         };
         let answer = self.ask(hub.clock.now(), report, None, REPORT_WITHIN).await;
@@ -134,14 +140,38 @@ impl IndexClient {
                 _ => tracing::warn!(servers = ?self.servers.borrow(), "no index server answers"),
             }
         }
-        if heard {
-            let held = {
-                let store = hub.store.borrow();
-                let ids: Vec<_> = store.streams.iter().map(|(id, _)| id).collect();
-                ids.into_iter().filter_map(|id| store.streams.held(id)).collect()
-            };
-            self.tell_streams(hub.advertise, held);
+        if heard && !known {
+            self.tell_keys(hub);
+            self.tell_streams(hub.advertise, held(hub));
         }
+    }
+
+    /// Tells of all streams; false when the index server does not know this cache.
+    async fn is_known(&self, hub: &Hub) -> bool {
+        let mut held = held(hub);
+        let rest = held.split_off(held.len().min(PER_MESSAGE));
+        let first = CacheStreams { advertise: hub.advertise, streams: List::first_of(held) };
+        let answer = self.ask(hub.clock.now(), first, None, STREAMS_WITHIN).await;
+        let known = !matches!(answer, Some(Message::Refused(no)) if no.reason == RefusalReason::NotJoined);
+        if known {
+            self.tell_streams(hub.advertise, rest);
+        }
+        known
+    }
+
+    fn tell_keys(&self, hub: &Hub) {
+        let Some(server) = self.servers.borrow().first().copied() else { return };
+        let mut out = Outbox::new();
+        let store = hub.store.borrow();
+        for (id, stream) in store.streams.iter() {
+            let keys = hub.keys.borrow().get(&id).map(|keys| keys.to_wire()).unwrap_or_default();
+            if !keys.is_empty() {
+                let stream = stream.name().clone();
+                let message = CacheKeys { advertise: hub.advertise, stream, keys: List::first_of(keys) };
+                self.asker.borrow_mut().tell(server, message.into(), &mut out);
+            }
+        }
+        self.carry_out(&mut out);
     }
 
     /// Repeats what is due and gives up what is too late.
@@ -238,6 +268,11 @@ impl IndexClient {
             tracing::debug!(%to, %error, "not sent");
         }
     }
+}
+
+fn held(hub: &Hub) -> Vec<HeldStream> {
+    let store = hub.store.borrow();
+    store.streams.iter().filter_map(|(id, _)| store.streams.held(id)).collect()
 }
 
 struct Cancel<'a> {

@@ -17,7 +17,6 @@ use cache_core::time::Span;
 use glommio::io::PollableFd;
 use serde_json::json;
 
-use super::authority::LocalRules;
 use super::counters::Counters;
 use super::hub::Hub;
 use super::index::IndexClient;
@@ -66,7 +65,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             shard_counters,
             counters: Counters::default(),
             index,
-            rules: LocalRules::new(config.publish.clone()),
+            rules: config.rules(),
             keys: RefCell::default(),
             sources: RefCell::default(),
             waiting: RefCell::default(),
@@ -76,6 +75,10 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             config,
         });
         let work = spawn_work(&hub, doorbells);
+        if let Some(index) = &hub.index {
+            // Who waits for the ready line may publish at once: the index grants nothing through a cache it does not know.
+            index.report(&hub).await;
+        }
         ready::announce(&json!({ "role": "cache", "listen": listen, "advertise": advertise }));
         let ended = until_told(&hub, signals, &work).await;
         hub.shards.tell_all(|| ToShard::Stop, &hub.counters);

@@ -57,7 +57,8 @@ pub(super) fn dismiss(mail: &PullMail) {
 }
 
 /// Begins to fetch `name`, or notes newer keys for a fetch that is under way. `parents` may be empty: the index is
-/// asked. Refused when the table is full; a stream that has a source is left alone.
+/// asked. Refused when the table is full; a stream that has a source is left alone, but for a publisher whose term is
+/// over by those keys.
 pub(super) fn begin(
     hub: &Rc<Hub>,
     name: &StreamName,
@@ -70,10 +71,11 @@ pub(super) fn begin(
     let id = stream_id(name);
     let tenure = {
         let store = &mut *hub.store.borrow_mut();
-        store.streams.open_pull(hub.clock.now(), id, name, &mut store.out)?
+        let newest = keys.iter().map(|key| key.epoch).max().unwrap_or_default();
+        store.streams.open_pull(hub.clock.now(), id, name, newest, &mut store.out)?
     };
-    let Some(tenure) = tenure else { return Ok(()) };
     take_keys(hub, id, keys);
+    let Some(tenure) = tenure else { return Ok(()) };
     hub.counters.pulls.one();
     let mail = Rc::new(PullMail::new(MAIL_MAX));
     hub.sources.borrow_mut().insert(tenure, Source::Pull(mail.clone()));
@@ -92,9 +94,13 @@ pub(super) fn begin(
     Ok(())
 }
 
+/// The index's keys replace what was known, unless something newer is.
 fn take_keys(hub: &Hub, id: StreamId, keys: &[StreamKey]) {
-    if !keys.is_empty() {
-        hub.keys.borrow_mut().entry(id).or_insert_with(|| KeyRing::new(id)).replace(keys);
+    let newest = keys.iter().map(|key| key.epoch).max();
+    let mut known = hub.keys.borrow_mut();
+    let known = known.entry(id).or_insert_with(|| KeyRing::new(id));
+    if newest.is_some() && newest >= known.newest() {
+        known.replace(keys);
     }
 }
 

@@ -48,11 +48,11 @@ macro_rules! counters {
 counters! {
     /// Turns of the shard's loop: it stands still only in a shard that hangs, or has nothing to do.
     turns,
-    /// Connections now open (gauge).
+    /// Connections open at the moment (gauge).
     connections,
-    /// Viewers over Weircast's protocol now (gauge).
+    /// Viewers over Weircast's protocol at the moment (gauge).
     viewers_native,
-    /// Viewers over HTTP now (gauge).
+    /// Viewers over HTTP at the moment (gauge).
     viewers_http,
     /// Connections taken.
     accepted,

@@ -56,7 +56,7 @@ pub struct ShardHandle {
     pub from: rtrb::Consumer<ToControl>,
     /// Wakes the shard.
     pub doorbell_to_shard: Arc<Doorbell>,
-    /// Rung by the shard when `from` has something. An io_uring read of 8 bytes waits on it (it is not non-blocking).
+    /// Rung by the shard when `from` has something: poll it, `quiet` it, then hear everything.
     pub doorbell_to_control: Arc<Doorbell>,
     /// What it counts.
     pub counters: Arc<ShardCounters>,

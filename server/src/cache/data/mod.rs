@@ -76,7 +76,7 @@ pub fn start(
 ) -> Result<ShardHandle, ShardError> {
     let host = |error| ShardError::Host { index, error };
     let doorbell_to_shard = Arc::new(Doorbell::polled().map_err(host)?);
-    let doorbell_to_control = Arc::new(Doorbell::read().map_err(host)?);
+    let doorbell_to_control = Arc::new(Doorbell::polled().map_err(host)?);
     let counters = Arc::new(ShardCounters::default());
     let (to, from_control) = rtrb::RingBuffer::new(config::QUEUE_MESSAGES);
     let (to_control, from) = rtrb::RingBuffer::new(config::QUEUE_MESSAGES);

@@ -14,6 +14,7 @@ use cache_core::proto::cache::streams::Tenure;
 use cache_core::sign::{PublisherKey, stream_id};
 use cache_core::time::Span;
 use cache_core::units::{ChunkSeq, Epoch, StreamId};
+use cache_core::wire::index::StreamKey;
 use cache_core::wire::{RefusalReason, Refused};
 
 use super::body::Body;
@@ -63,6 +64,8 @@ async fn open(hub: &Rc<Hub>, link: &Rc<Link>, publish: &Publish) -> Result<Uploa
         (opened, resumed)
     };
     let (tenure, next) = opened.map_err(Refused::because)?;
+    let keys = authority::with_key(hub, id, StreamKey { epoch, key: key.public() });
+    hub.keys.borrow_mut().insert(id, keys);
     hub.sources.borrow_mut().insert(tenure, Source::Publisher(link.clone()));
     hub.settle();
     Ok(Upload {
