@@ -1,5 +1,6 @@
 //! How the program ends: exit codes, each with the one sentence that goes to stderr.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use cache_core::wire::RefusalReason;
@@ -58,6 +59,17 @@ impl std::fmt::Display for Failure {
         let (Failure::Usage(text) | Failure::Refused(text) | Failure::Lost(text)) = self;
         f.write_str(text)
     }
+}
+
+/// The one line that says that the program is serving: on standard output, or on standard error when standard output
+/// carries the stream. Nobody has to read it.
+pub(crate) fn say_ready(ready: &serde_json::Value, to_stderr: bool) {
+    let line = format!("ready {ready}\n");
+    let _ = if to_stderr {
+        std::io::stderr().write_all(line.as_bytes())
+    } else {
+        std::io::stdout().write_all(line.as_bytes())
+    };
 }
 
 /// Turns any start failure into code 1.

@@ -26,6 +26,8 @@ pub(crate) struct Writer {
     pieces: Option<SyncSender<Bytes>>,
     ended: Receiver<()>,
     shared: Arc<Shared>,
+    /// The thread's last call would be lost with its waker's descriptor.
+    _waker: Option<Arc<Waker>>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +49,7 @@ impl Writer {
         let (end, ended) = sync_channel(1);
         let shared = Arc::new(Shared::default());
         let of_thread = Arc::clone(&shared);
+        let kept = waker.clone();
         thread::Builder::new().name(name.to_owned()).spawn(move || {
             for piece in waiting {
                 if let Err(error) = to.write_all(&piece).and_then(|()| to.flush()) {
@@ -64,7 +67,7 @@ impl Writer {
             // The receiver may be gone: nobody waits for the end then.
             let _ = end.send(());
         })?;
-        Ok(Writer { pieces: Some(pieces), ended, shared })
+        Ok(Writer { pieces: Some(pieces), ended, shared, _waker: kept })
     }
 
     /// Hands over a piece. False: there is no room, or writing has failed; nothing was taken.

@@ -7,11 +7,17 @@
 //! The head is checked before its body is made room for, a chunk's header before its payload is. A payload is read
 //! from the socket straight into its buffer ([`FrameReader::payload_room`]), which stays as it is until the chunk is
 //! forgotten: prefix and payload together are the frame that other peers are sent.
+//!
+//! Before a link's first frame is whole its sender is nobody: that frame is no chunk and is short.
 
 use bytes::Bytes;
 use cache_core::wire::{
     CHUNK_HEADER_BYTES, CHUNK_PREFIX_BYTES, ChunkHeader, DecodeError, FRAME_HEAD_BYTES, Frame, FrameHead, KIND_CHUNK,
 };
+
+/// Longest body of a link's first frame: a Hello with a ticket has under 300 bytes, a list of partners in front of a
+/// refusal under 900.
+const FIRST_BODY_BYTES_MAX: usize = 1024;
 
 /// What a link brought.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +61,7 @@ pub(crate) struct FrameReader {
     prefix: [u8; CHUNK_PREFIX_BYTES],
     got: usize,
     state: State,
+    first: bool,
 }
 
 #[derive(Debug)]
@@ -68,7 +75,7 @@ enum State {
 impl FrameReader {
     /// At the beginning of a frame.
     pub(crate) const fn new() -> FrameReader {
-        FrameReader { prefix: [0; CHUNK_PREFIX_BYTES], got: 0, state: State::Head }
+        FrameReader { prefix: [0; CHUNK_PREFIX_BYTES], got: 0, state: State::Head, first: true }
     }
 
     /// Whether a frame has begun and is not whole.
@@ -137,6 +144,9 @@ impl FrameReader {
         let mut head = [0; FRAME_HEAD_BYTES];
         head.copy_from_slice(&self.prefix[..FRAME_HEAD_BYTES]);
         let FrameHead { kind, body_len } = FrameHead::decode(&head)?;
+        if self.first && (kind == KIND_CHUNK || body_len > FIRST_BODY_BYTES_MAX) {
+            return Err(DecodeError::Value("first frame"));
+        }
         self.state = match kind {
             KIND_CHUNK if body_len < CHUNK_HEADER_BYTES => return Err(DecodeError::Truncated),
             KIND_CHUNK => State::ChunkHeader { body_len },
@@ -170,6 +180,7 @@ impl FrameReader {
     fn restart(&mut self) {
         self.state = State::Head;
         self.got = 0;
+        self.first = false;
     }
 }
 
@@ -253,10 +264,27 @@ mod tests {
         }
     }
 
+    /// A reader that has seen a first frame.
+    fn greeted() -> FrameReader {
+        let (mut reader, mut bytes) = (FrameReader::new(), Vec::new());
+        ack(0).encode(&mut bytes);
+        reader.feed(&bytes, &mut Vec::new()).expect("a frame");
+        reader
+    }
+
+    #[test]
+    fn a_stranger_cannot_begin_with_a_chunk_or_a_long_frame() {
+        for head in [FrameHead { kind: KIND_CHUNK, body_len: 300 }, FrameHead { kind: 2, body_len: 1_025 }] {
+            let refused = FrameReader::new().feed(&head.encode(), &mut Vec::new());
+            assert_eq!(refused, Err(DecodeError::Value("first frame")));
+            assert_eq!(greeted().feed(&head.encode(), &mut Vec::new()), Ok(()));
+        }
+    }
+
     #[test]
     fn an_oversize_chunk_is_refused_by_its_head_alone() {
         let head = FrameHead { kind: KIND_CHUNK, body_len: CHUNK_HEADER_BYTES + CHUNK_PAYLOAD_BYTES_MAX + 1 };
-        let refused = FrameReader::new().feed(&head.encode(), &mut Vec::new());
+        let refused = greeted().feed(&head.encode(), &mut Vec::new());
         assert!(matches!(refused, Err(DecodeError::TooLong { .. })), "{refused:?}");
     }
 
@@ -265,7 +293,7 @@ mod tests {
         let chunk = chunk(1, 1_000);
         let mut frame = chunk.frame[..CHUNK_PREFIX_BYTES].to_vec();
         frame[..8].copy_from_slice(&FrameHead { kind: KIND_CHUNK, body_len: 900_000 }.encode());
-        let mut reader = FrameReader::new();
+        let mut reader = greeted();
         let refused = reader.feed(&frame, &mut Vec::new());
         assert_eq!(refused, Err(DecodeError::Value("chunk frame length")));
         assert!(reader.payload_room().is_none());

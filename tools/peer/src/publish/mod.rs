@@ -35,7 +35,7 @@ use crate::net::links::{LinkEvent, Links};
 use crate::net::poll::{self, Owner, Signals};
 use crate::net::tcp::Tcp;
 use crate::net::udp::Udp;
-use crate::outcome::Failure;
+use crate::outcome::{Failure, say_ready};
 use crate::status::{Status, StatusLine};
 
 use input::{Input as Source, InputError, Step};
@@ -125,19 +125,19 @@ impl Publisher {
 
     fn run(&mut self) -> Result<(), Failure> {
         let mut events = Events::with_capacity(64);
-        let now = self.clock.read();
+        let mut now = self.clock.read();
         self.handle(now, Input::Start);
         self.links.flush_all(now.time);
         let mut flush_by = None;
         loop {
-            let timeout = self.next_timeout().min(flush_by.unwrap_or(Time::NEVER)).since(self.clock.read().time);
+            let timeout = self.next_timeout().min(flush_by.unwrap_or(Time::NEVER)).since(now.time);
             match self.poll.poll(&mut events, Some(duration(timeout))) {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => {
                     return Err(anyhow::Error::from(e).context("the event poll failed").into());
                 }
                 _ => {}
             }
-            let now = self.clock.read();
+            now = self.clock.read();
             self.take_events(&events);
             if self.signals_seen > 1 {
                 return self.result(self.finished.unwrap_or(End::Unconfirmed));
@@ -301,7 +301,7 @@ impl Publisher {
             let ready = serde_json::json!({
                 "role": "publisher", "stream": stream, "cache": cache, "epoch": epoch.0, "next": next.get(),
             });
-            println!("ready {ready}");
+            say_ready(&ready, false);
         }
     }
 

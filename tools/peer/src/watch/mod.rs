@@ -20,14 +20,14 @@ use cache_core::time::{Span, Time};
 use mio::{Events, Poll, Waker};
 
 use crate::cli::WatchArgs;
-use crate::clock::{Clock, duration};
+use crate::clock::{Clock, Now, duration};
 use crate::config::ConfigFile;
 use crate::entropy;
 use crate::net::links::Links;
 use crate::net::poll::{self, Owner, Signals};
 use crate::net::tcp::Tcp;
 use crate::net::udp::bind_both;
-use crate::outcome::Failure;
+use crate::outcome::{Failure, say_ready};
 use crate::playout::Playout;
 use crate::playout::file::FileSink;
 use crate::playout::http::HttpServer;
@@ -113,27 +113,25 @@ impl Watch {
         let playout = Playout::new(http, sink.transpose()?);
         let driver = Driver::new(args.stream.clone(), peer, udp, links, playout);
         let status = StatusLine::new(args.common.status)?;
-        match output {
-            Some(path) if path.as_os_str() == "-" => eprintln!("ready {ready}"),
-            _ => println!("ready {ready}"),
-        }
+        say_ready(&ready, output.is_some_and(|path| path.as_os_str() == "-"));
         let ends_at = args.seconds.map_or(Time::NEVER, |secs| Time::ZERO.after(Span::from_secs(secs)));
         Ok(Watch { clock, poll, signals, driver, status, stage: Stage::Running, ends_at, signalled: false })
     }
 
     fn run(&mut self) -> Result<(), Failure> {
         let mut events = Events::with_capacity(EVENTS);
-        self.driver.start(self.clock.read());
+        let mut now = self.clock.read();
+        self.driver.start(now);
         loop {
-            let now = self.clock.read().time;
-            let timeout = self.next_timeout().since(now);
+            let timeout = self.next_timeout().since(now.time);
             match self.poll.poll(&mut events, Some(duration(timeout))) {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => {
                     return Err(anyhow::Error::from(e).context("the event poll failed").into());
                 }
                 _ => {}
             }
-            if let Some(result) = self.turn(&events) {
+            now = self.clock.read();
+            if let Some(result) = self.turn(now, &events) {
                 if let Some(file) = &mut self.driver.playout.file {
                     file.finish();
                 }
@@ -143,8 +141,7 @@ impl Watch {
     }
 
     /// One turn. `Some`: it is over.
-    fn turn(&mut self, events: &Events) -> Option<Result<(), Failure>> {
-        let now = self.clock.read();
+    fn turn(&mut self, now: Now, events: &Events) -> Option<Result<(), Failure>> {
         for event in events {
             match poll::owner(event.token()) {
                 Owner::Link(link) => {
@@ -165,10 +162,10 @@ impl Watch {
         self.driver.turn(now);
         let driver = &self.driver;
         self.status.show(now.time, || driver.status());
-        self.next_stage(now.time)
+        self.next_stage(now)
     }
 
-    fn next_stage(&mut self, now: Time) -> Option<Result<(), Failure>> {
+    fn next_stage(&mut self, now: Now) -> Option<Result<(), Failure>> {
         if let Some(failure) = self.driver.playout.file.as_ref().and_then(FileSink::failure) {
             // Whoever read the pipe has gone: that is an end like any other.
             if failure.kind() != io::ErrorKind::BrokenPipe {
@@ -176,17 +173,17 @@ impl Watch {
             }
             self.signalled = true;
         }
-        if self.stage == Stage::Running && (self.signalled || now >= self.ends_at) {
-            self.driver.leave(self.clock.read());
-            self.stage = Stage::Leaving(now.after(FAREWELL));
+        if self.stage == Stage::Running && (self.signalled || now.time >= self.ends_at) {
+            self.driver.leave(now);
+            self.stage = Stage::Leaving(now.time.after(FAREWELL));
         }
         if let (Stage::Running | Stage::Leaving(_), Some(_)) = (self.stage, self.driver.finished) {
-            self.stage = Stage::Flushing(now.after(FAREWELL));
+            self.stage = Stage::Flushing(now.time.after(FAREWELL));
         }
         let over = match self.stage {
             Stage::Running => false,
-            Stage::Leaving(until) => now >= until,
-            Stage::Flushing(until) => now >= until || self.driver.is_flushed(),
+            Stage::Leaving(until) => now.time >= until,
+            Stage::Flushing(until) => now.time >= until || self.driver.is_flushed(),
         };
         over.then(|| self.driver.result())
     }

@@ -32,12 +32,15 @@ pub(crate) struct Pipe {
     pacer: Pacer,
     begun: Option<Time>,
     waiting: Option<(Time, Bytes)>,
+    /// The thread's last call would be lost with its waker's descriptor.
+    _waker: Arc<Waker>,
 }
 
 impl Pipe {
     /// Reads `from` in a thread; `waker` tells of every piece.
     pub(crate) fn spawn(mut from: impl Read + Send + 'static, waker: Arc<Waker>) -> io::Result<Pipe> {
         let (send, pieces) = sync_channel(ROOM);
+        let kept = Arc::clone(&waker);
         thread::Builder::new().name("input".to_owned()).spawn(move || {
             let mut buf = vec![0; PIECE_BYTES];
             loop {
@@ -56,7 +59,7 @@ impl Pipe {
             drop(send);
             let _ = waker.wake();
         })?;
-        Ok(Pipe { pieces, pacer: Pacer::new(), begun: None, waiting: None })
+        Ok(Pipe { pieces, pacer: Pacer::new(), begun: None, waiting: None, _waker: kept })
     }
 }
 
