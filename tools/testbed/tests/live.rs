@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use weircast_testbed::ffmpeg::{codecs, decodes_cleanly, ffmpeg_or_skip};
-use weircast_testbed::media::{KeptStream, stretch_of};
+use weircast_testbed::media::{KeptStream, is_live, stretch_of};
 use weircast_testbed::wait::HANG;
 use weircast_testbed::{Cluster, PeerProcess, eventually, http};
 
@@ -59,15 +59,17 @@ fn a_player_without_a_peer_plays_exactly_what_was_published() -> Result<()> {
     let mut stream = KeptStream::start(&cluster, &ffmpeg, A, STREAM, 10)?;
     // From the cache that the publisher uploads to, and from the one that has to fetch the stream first. A stream
     // whose publisher has gone may go on: the players are not dismissed at its end, so their files are looked at.
+    let known_there = || is_live(&cluster, B, STREAM).then_some(());
+    eventually("the other domain to have heard of the stream", HANG, known_there)?;
     let path = format!("/live/{STREAM}.ts");
-    let files = [(A, "a.ts"), (B, "b.ts")].map(|(domain, name)| {
+    let players = [(A, "a.ts"), (B, "b.ts")].map(|(domain, name)| {
         let (cache, path, file) = (cluster.cache(domain).listen, path.clone(), cluster.file(name));
         let to = file.clone();
-        std::thread::spawn(move || play(cache, &path, &to));
-        file
+        (file, std::thread::spawn(move || play(cache, &path, &to)))
     });
     let published = stream.finish()?;
-    for file in files {
+    for (file, player) in players {
+        ensure!(!player.is_finished(), "{}: {:?}", file.display(), player.join());
         played_to_the_end(&published, &file)?;
     }
     Ok(())
