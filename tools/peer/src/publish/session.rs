@@ -46,6 +46,10 @@ const PAUSE_MAX: Span = Span::from_secs(2);
 const START_PATIENCE: Span = Span::from_secs(15);
 const GIVE_UP: Span = Span::from_secs(60);
 
+/// How long a name may be taken by somebody: our former process holds it until its cache has noticed (1 s in the fault
+/// table), and an index that was restarted does not know us until the caches have reported.
+const NAME_PATIENCE: Span = Span::from_secs(3);
+
 /// How long the last chunk's Ack may take after the input's end.
 const END_PATIENCE: Span = Span::from_secs(5);
 
@@ -459,11 +463,8 @@ impl Session {
 
     /// A route or index server said no.
     fn refused(&mut self, now: Time, refused: &Refused, again: Next, out: &mut Outbox<Output>) {
-        let passing = refused.retry_ms > 0
-            || matches!(
-                refused.reason,
-                RefusalReason::NoCache | RefusalReason::Full | RefusalReason::Busy | RefusalReason::Draining
-            );
+        let away = self.away_since.map_or(Span::ZERO, |since| now.since(since));
+        let passing = refused.retry_ms > 0 && (refused.reason != RefusalReason::NameTaken || away < NAME_PATIENCE);
         if !passing {
             return self.finish(End::Refused(refused.reason), out);
         }

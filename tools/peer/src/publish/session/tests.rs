@@ -31,6 +31,7 @@ struct World {
     servers_up: bool,
     /// What the index says to a request; the default grants.
     index_says: Option<RefusalReason>,
+    retry_ms: u32,
     epoch: u64,
     granted: u64,
     takeovers: Vec<bool>,
@@ -56,6 +57,7 @@ impl World {
             out: Outbox::new(),
             servers_up: true,
             index_says: None,
+            retry_ms: 0,
             epoch: 1,
             granted: 0,
             takeovers: Vec::new(),
@@ -116,7 +118,7 @@ impl World {
                 assert!(check_authorisation(SECRET, &cookie, &name(), &request.key, &request.proof));
                 self.takeovers.push(request.takeover);
                 match self.index_says {
-                    Some(reason) => Refused::because(reason).into(),
+                    Some(reason) => Refused::for_now(reason, self.retry_ms).into(),
                     None => {
                         self.granted += 1;
                         PublishGrant {
@@ -262,13 +264,31 @@ fn a_wrong_secret_is_told_at_once() {
 #[test]
 fn no_cache_yet_is_waited_for_and_then_told() {
     let mut world = World::new();
-    world.index_says = Some(RefusalReason::NoCache);
+    (world.index_says, world.retry_ms) = (Some(RefusalReason::NoCache), 1_000);
     world.feed(Input::Start);
     assert_eq!(world.finished, None);
     world.wait(Span::from_secs(5), |_| false);
     world.index_says = None;
     world.take_at(0);
     assert_eq!(world.finished, None);
+}
+
+#[test]
+fn a_taken_name_may_be_our_former_process_for_a_moment() {
+    let taken = || {
+        let mut world = World::new();
+        (world.index_says, world.retry_ms) = (Some(RefusalReason::NameTaken), 1_000);
+        world.feed(Input::Start);
+        world
+    };
+    let mut world = taken();
+    world.wait(Span::from_secs(2), |_| false);
+    world.index_says = None;
+    world.take_at(0);
+    assert_eq!(world.finished, None);
+    let mut world = taken();
+    world.wait(Span::from_secs(6), |world| world.finished.is_some());
+    assert_eq!(world.finished, Some(End::Refused(RefusalReason::NameTaken)));
 }
 
 #[test]
