@@ -52,7 +52,6 @@ fn swarm(seed: u64, count: usize, apart_ms: u64, tuning: &Tuning) -> Net {
 }
 
 fn assert_flawless(r: &Report) {
-    eprintln!("{r:?}");
     assert_eq!((r.continuity_min, r.missed, r.wrong), (1.0, 0, 0), "{r:?}");
 }
 
@@ -105,6 +104,8 @@ fn a_third_killed_at_once_is_not_noticed_by_the_others() {
         let r = report(&net);
         assert_flawless(&r);
         assert!(r.offload > 0.8, "seed {seed}: {r:?}");
+        let late = living(&net).map(|(_, s)| s.timeouts_peers).sum::<u64>();
+        assert_eq!(late, 0, "what was asked of a closed link is asked elsewhere at once");
     }
 }
 

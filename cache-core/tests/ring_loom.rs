@@ -1,4 +1,4 @@
-//! The ring's three protocols under every interleaving that the memory model allows: publishing, descriptors, reuse.
+//! The ring's three protocols, publishing, descriptors and reuse, under what threads and the memory model may do.
 //! The code is the ring's own; only its atomics and its memory are loom's.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p cache-core --features shm --release --test ring_loom`
@@ -86,6 +86,12 @@ fn a_reader_sees_a_chunk_whole_or_not_at_all() {
             assert!(publish(&mut writer, slot, 0, HALF));
             assert!(publish(&mut writer, slot, 1, HALF));
         });
+        if let Some(head) = reader.head(slot) {
+            assert!(
+                matches!(look_and_read(&reader, slot, head.get()), Lookup::Ready(_)),
+                "what the head names is there"
+            );
+        }
         if let Lookup::Ready(_) = look_and_read(&reader, slot, 1) {
             assert!(matches!(look_and_read(&reader, slot, 0), Lookup::Ready(_)), "published in order, seen in order");
         }
@@ -208,5 +214,22 @@ fn a_closed_streams_name_never_shows_its_successor() {
         assert!(!matches!(reader.lookup(old, ChunkSeq::new(7)), Lookup::Ready(_)));
         thread.join().expect("writer");
         assert_eq!(reader.lookup(old, ChunkSeq::new(0)), Lookup::Gone);
+    });
+}
+
+#[test]
+fn a_slot_and_the_id_of_its_stream_belong_together() {
+    model(|| {
+        let (mut writer, ring) = ring(Recycle::InPlace, 1, 2, 1);
+        let reader = ring.reader(0).expect("the first");
+        let old = writer.open_stream(StreamId(1)).expect("room");
+        let thread = loom::thread::spawn(move || {
+            writer.close_stream(old);
+            writer.open_stream(StreamId(2)).expect("room")
+        });
+        let seen: Vec<_> = reader.streams().collect();
+        let new = thread.join().expect("writer");
+        let belong_together = [vec![], vec![(StreamId(1), old)], vec![(StreamId(2), new)]];
+        assert!(belong_together.contains(&seen), "{seen:?}");
     });
 }

@@ -85,6 +85,16 @@ fn a_stream_alone_against_newest_segments_goes_on_with_a_short_memory() {
 }
 
 #[test]
+fn what_was_evicted_may_come_again() {
+    let (mut writer, _ring, reader) = ring(2, |_| ());
+    let stream = open(&mut writer, 1);
+    publish_halves(&mut writer, stream, 0..5);
+    assert_eq!(drawn(&reader, stream, 0..6), "..###>");
+    assert_eq!(publish(&mut writer, stream, meta(1, 1_000)), Ok(true));
+    assert_eq!(drawn(&reader, stream, 0..6), ".####>");
+}
+
+#[test]
 fn a_stream_for_which_there_is_no_segment_is_told_so_and_counted() {
     let (mut writer, ring, reader) = ring(2, |_| ());
     let [a, b, c] = [1, 2, 3].map(|id| open(&mut writer, id));

@@ -57,6 +57,11 @@ impl Gate {
         [now, one_period_ago].iter().any(|at| nonce_of(self.jar.bake(from, *at)) == nonce)
     }
 
+    /// A message has come that answers nothing that was asked.
+    pub const fn stray(&mut self) {
+        self.stats.strays += 1;
+    }
+
     /// What was turned away so far.
     pub const fn stats(&self) -> GateStats {
         self.stats
@@ -66,7 +71,7 @@ impl Gate {
     /// where one is due, is in `out`.
     pub fn admits(&mut self, now: Time, from: SocketAddr, datagram: &Datagram, out: &mut Outbox<Outgoing>) -> bool {
         if !is_question(&datagram.message) {
-            self.stats.strays += 1;
+            self.stray();
             return false;
         }
         // An answered dial-back carries its proof in its nonce, and is never answered.
@@ -126,7 +131,7 @@ pub const fn is_question(message: &Message) -> bool {
 pub fn refusal_of(packet: &[u8], error: DecodeError, cluster: &ClusterKey) -> Option<Vec<u8>> {
     const KIND_AT: usize = 3;
     let head = packet.first_chunk::<DATAGRAM_HEAD_BYTES>()?;
-    if error == DecodeError::Magic || matches!(head[KIND_AT], 1 | 2) {
+    if !head.starts_with(b"WC") || matches!(head[KIND_AT], 1 | 2) {
         return None;
     }
     let reason = match error {
@@ -198,5 +203,6 @@ mod tests {
         let answer = refused(&packet(40, 1, 128)).expect("long enough");
         assert_eq!(answer.message, Refused::because(RefusalReason::NotInCluster).into());
         assert_eq!(refused(&[b'x'; 100]), None);
+        assert_eq!(refused(&[b'x'; 1300]), None, "too long, and still not Weircast's");
     }
 }

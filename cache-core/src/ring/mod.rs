@@ -5,13 +5,17 @@
 //! sends from there. Nothing is copied in user space, whatever the number of viewers.
 //!
 //! ```text
-//!                reserve, fill, publish                           lookup, lease, send, release
-//!   Writer ------------------------------+          +-----------------------------------------  Reader 0..N-1
-//!   (control)                            v          |                                           (one per shard)
-//!   +---------+-------------+---------------+-------+-----------------------------------+
-//!   | header  | segments'   | streams'      | descriptors, for each     | segments: 2 MiB |      RingObserver
-//!   | counters| generations | ids and heads | stream the newest chunks' | of chunks       | ---- (a process that
-//!   +---------+-------------+---------------+---------------------------+-----------------+       only reads)
+//!   control's thread                                                  one thread for each shard
+//!   Writer: reserve, fill, publish                                    Reader: lookup, lease, send, release
+//!      |                                                                 ^
+//!      v                                                                 |
+//!   +----------+-------------+---------------+---------------------------+------------------------+
+//!   | header,  | segments'   | streams' ids  | descriptors: where each   | segments of 2 MiB:     |
+//!   | counters | generations | and heads     | stream's newest chunks are| chunks as they are sent|
+//!   +----------+-------------+---------------+---------------------------+------------------------+
+//!   one file: a memfd, or in a tmpfs or hugetlbfs                        |
+//!                                                                        v
+//!                                                       RingObserver: another process, which only reads
 //! ```
 //!
 //! # Concepts
@@ -35,7 +39,7 @@
 //! # Order of memory
 //! Three protocols, one file each: publishing (`stream_entry.rs`: one release store of the head), descriptors
 //! (`descriptor.rs`: a sequence lock) and reuse (`lease.rs`: two counters and two fences). `tests/ring_loom.rs` runs
-//! all three, as they are, through every interleaving.
+//! all three, as they are, through every interleaving of up to three preemptions.
 //!
 //! # What it does not do
 //! It knows nothing of wire formats but the length of the prefix, verifies no signature, wakes nobody and does not

@@ -1,7 +1,7 @@
 //! The one place that names the atomics: the processor's, or loom's model of them under `--cfg loom`.
 //!
 //! Everything in this folder that two threads touch goes through these names, so that `tests/ring_loom.rs` runs the
-//! real writer and the real reader through every interleaving that the memory model allows.
+//! real writer and the real readers through what the memory model allows, and not only what this processor does.
 
 #[cfg(loom)]
 pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};

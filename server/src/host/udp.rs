@@ -87,28 +87,28 @@ pub async fn serve(
     // glommio waits on a second handle of the signal pipe; this one is read.
     let wake = PollableFd::new(rustix::io::dup(&signals)?)?;
     let mut wait = Wait { socket: PollState::new(), wake: PollState::new(), timer: Timer::new(SLEEP_MAX) };
-    let mut loop_ =
-        Loop { v6: socket.local_addr()?.is_ipv6(), socket: PollableFd::new(socket)?, stats: UdpStats::default() };
+    let mut port =
+        Port { v6: socket.local_addr()?.is_ipv6(), socket: PollableFd::new(socket)?, stats: UdpStats::default() };
     let mut out = Outbox::new();
     loop {
         let now = clock.now();
-        let more = loop_.receive(now, cluster, machine, &mut out)?;
+        let more = port.receive(now, cluster, machine, &mut out)?;
         if machine.next_timeout() <= now {
             machine.tick(now, &mut out);
         }
         for outgoing in out.drain() {
-            loop_.send(&outgoing, cluster);
+            port.send(&outgoing, cluster);
         }
         if let Some(asked) = signals.take() {
-            tracing::info!(?asked, stats = ?loop_.stats, "ending");
-            return Ok(loop_.stats);
+            tracing::info!(?asked, stats = ?port.stats, "ending");
+            return Ok(port.stats);
         }
         if more {
             glommio::executor().yield_now().await;
         } else {
             let due = clock.instant(machine.next_timeout());
             let sleep = due.map_or(SLEEP_MAX, |due| due.saturating_duration_since(std::time::Instant::now()));
-            wait.until_something(&loop_.socket, &wake, sleep.min(SLEEP_MAX)).await?;
+            wait.until_something(&port.socket, &wake, sleep.min(SLEEP_MAX)).await?;
         }
     }
 }
@@ -142,13 +142,13 @@ impl Wait {
     }
 }
 
-struct Loop {
+struct Port {
     socket: PollableFd<UdpSocket>,
     v6: bool,
     stats: UdpStats,
 }
 
-impl Loop {
+impl Port {
     /// Takes up to [`BATCH`] packets; true when there may be more.
     fn receive(
         &mut self,

@@ -105,13 +105,13 @@ impl Database {
     }
 
     fn carrier(&self, ip: IpAddr) -> Option<u8> {
-        let record = self.networks.as_ref()?.lookup(ip).ok()?.decode::<NetworkRecord>().ok()??;
+        let record: NetworkRecord = record_of(self.networks.as_ref()?, ip)?;
         let asn = record.autonomous_system_number?;
         Some(self.carriers.get(&asn).copied().unwrap_or_else(|| folded(asn.to_be_bytes().as_slice(), 15)))
     }
 
     fn place(&self, ip: IpAddr) -> Option<Location> {
-        let record = self.places.as_ref()?.lookup(ip).ok()?.decode::<PlaceRecord<'_>>().ok()??;
+        let record: PlaceRecord<'_> = record_of(self.places.as_ref()?, ip)?;
         let country = record.country.and_then(|country| Country::from_code(country.iso_code?));
         let region = record.subdivisions.first().and_then(|region| region.iso_code);
         let city = record.city.and_then(|city| city.geoname_id);
@@ -135,6 +135,12 @@ impl Locate for Database {
     }
 }
 
+/// What a database has on an address; nothing, and a line in the log, where the file is damaged.
+fn record_of<'a, T: Deserialize<'a>>(database: &'a Reader<Vec<u8>>, ip: IpAddr) -> Option<T> {
+    let record = database.lookup(ip).and_then(|found| found.decode());
+    record.inspect_err(|error| tracing::debug!(%ip, %error, "a record cannot be read")).ok()?
+}
+
 /// `bytes` as a number in 1..=`max`.
 fn folded(bytes: &[u8], max: u64) -> u8 {
     let hash = bytes.iter().fold(0, |hash, byte| mix(hash ^ u64::from(*byte)));
@@ -145,11 +151,36 @@ fn folded(bytes: &[u8], max: u64) -> u8 {
 mod tests {
     use mmdb_writer::Writer;
     use mmdb_writer::ipnet::IpNet;
-    use serde_json::{Value, json};
+    use serde::Serialize;
 
-    use super::*;
+    use super::{Carriers, Country, Database, Locate, Location, Path};
 
-    fn file(kind: &str, networks: &[(&str, Value)]) -> tempfile::NamedTempFile {
+    #[derive(Serialize)]
+    struct Code {
+        iso_code: &'static str,
+    }
+
+    #[derive(Serialize)]
+    struct Place {
+        country: Code,
+        subdivisions: Option<[Code; 1]>,
+        city: Option<City>,
+        /// A key that nobody asks for.
+        location: Option<[f64; 2]>,
+    }
+
+    #[derive(Serialize)]
+    struct City {
+        geoname_id: u32,
+    }
+
+    #[derive(Serialize)]
+    struct Network {
+        autonomous_system_number: u32,
+        autonomous_system_organization: &'static str,
+    }
+
+    fn file<T: Serialize>(kind: &str, networks: &[(&str, T)]) -> tempfile::NamedTempFile {
         let mut writer = Writer::new(kind);
         for (network, record) in networks {
             writer.insert(network.parse::<IpNet>().expect("a network"), record).expect("a record");
@@ -160,24 +191,25 @@ mod tests {
     }
 
     fn database(carriers: Carriers) -> Database {
-        let city = |id: u32, region: &str| {
-            json!({ "country": { "iso_code": "CN", "geoname_id": 1814991u32, "names": { "en": "China" } },
-                    "subdivisions": [{ "iso_code": region, "names": { "en": "somewhere" } }],
-                    "city": { "geoname_id": id, "names": { "en": "some city" } },
-                    "location": { "latitude": 31.2, "longitude": 121.5 } })
+        let in_china = |geoname_id, region| Place {
+            country: Code { iso_code: "CN" },
+            subdivisions: Some([Code { iso_code: region }]),
+            city: Some(City { geoname_id }),
+            location: Some([31.2, 121.5]),
         };
+        let germany = Place { country: Code { iso_code: "DE" }, subdivisions: None, city: None, location: None };
         let places = file(
             "GeoLite2-City",
             &[
-                ("1.2.0.0/16", city(1796236, "SH")),
-                ("1.3.0.0/16", city(1816670, "BJ")),
-                ("5.0.0.0/8", json!({ "country": { "iso_code": "DE" } })),
-                ("240e::/20", city(1796236, "SH")),
+                ("1.2.0.0/16", in_china(1_796_236, "SH")),
+                ("1.3.0.0/16", in_china(1_816_670, "BJ")),
+                ("5.0.0.0/8", germany),
+                ("240e::/20", in_china(1_796_236, "SH")),
             ],
         );
-        let asn = |number: u32| json!({ "autonomous_system_number": number, "autonomous_system_organization": "x" });
+        let of = |autonomous_system_number| Network { autonomous_system_number, autonomous_system_organization: "x" };
         let networks =
-            file("GeoLite2-ASN", &[("1.2.0.0/17", asn(4134)), ("1.2.128.0/17", asn(4812)), ("5.0.0.0/8", asn(3320))]);
+            file("GeoLite2-ASN", &[("1.2.0.0/17", of(4134)), ("1.2.128.0/17", of(4812)), ("5.0.0.0/8", of(3320))]);
         Database::open(Some(places.path()), Some(networks.path()), carriers)
             .expect("good files")
             .expect("two databases")

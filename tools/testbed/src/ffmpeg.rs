@@ -70,7 +70,7 @@ impl TestPicture {
         let mut args = self.arguments(seconds);
         // The copy is flushed packet by packet, so that it is never behind the upload for long.
         let both = format!("[f=mpegts:flush_packets=1]{}|[f=mpegts:method=PUT]{url}", file.display());
-        args.extend(["-flags".to_owned(), "+global_header".to_owned(), "-f".to_owned(), "tee".to_owned(), both]);
+        args.extend(["-f".to_owned(), "tee".to_owned(), both]);
         args
     }
 }

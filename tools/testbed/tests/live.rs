@@ -1,12 +1,14 @@
 //! A live stream end to end: ffmpeg encodes and uploads to the cache of domain A; whoever plays it, wherever, plays
 //! exactly what was published from where he joined on.
 
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use weircast_testbed::ffmpeg::{codecs, decodes_cleanly, ffmpeg_or_skip};
-use weircast_testbed::media::{KeptStream, stretch_of};
+use weircast_testbed::media::{KeptStream, is_live, stretch_of};
 use weircast_testbed::wait::HANG;
 use weircast_testbed::{Cluster, PeerProcess, eventually, http};
 
@@ -55,24 +57,33 @@ fn a_player_without_a_peer_plays_exactly_what_was_published() -> Result<()> {
     let Some(ffmpeg) = ffmpeg_or_skip() else { return Ok(()) };
     let cluster = two_domains()?;
     let mut stream = KeptStream::start(&cluster, &ffmpeg, A, STREAM, 10)?;
-    // From the cache that the publisher uploads to, and from the one that has to fetch the stream first.
+    // From the cache that the publisher uploads to, and from the one that has to fetch the stream first. A stream
+    // whose publisher has gone may go on: the players are not dismissed at its end, so their files are looked at.
+    let known_there = || is_live(&cluster, B, STREAM).then_some(());
+    eventually("the other domain to have heard of the stream", HANG, known_there)?;
     let path = format!("/live/{STREAM}.ts");
-    let players = [A, B].map(|domain| {
-        let (cache, path) = (cluster.cache(domain).listen, path.clone());
-        std::thread::spawn(move || -> Result<Vec<u8>> {
-            let mut player = http::download(cache, &path)?;
-            ensure!(player.status == 200, "domain {domain}'s cache answers {}", player.status);
-            let mut played = Vec::new();
-            player.read_to_end(&mut played)?;
-            Ok(played)
-        })
+    let players = [(A, "a.ts"), (B, "b.ts")].map(|(domain, name)| {
+        let (cache, path, file) = (cluster.cache(domain).listen, path.clone(), cluster.file(name));
+        let to = file.clone();
+        (file, std::thread::spawn(move || play(cache, &path, &to)))
     });
     let published = stream.finish()?;
-    for (player, name) in players.into_iter().zip(["a.ts", "b.ts"]) {
-        let played = player.join().expect("no panic")?;
-        let file = cluster.file(name);
-        std::fs::write(&file, &played)?;
+    for (file, player) in players {
+        ensure!(!player.is_finished(), "{}: {:?}", file.display(), player.join());
         played_to_the_end(&published, &file)?;
+    }
+    Ok(())
+}
+
+/// Plays to a file until the connection ends.
+fn play(cache: SocketAddr, path: &str, file: &Path) -> Result<()> {
+    let mut file = std::fs::File::create(file)?;
+    let mut player = http::download(cache, path)?;
+    ensure!(player.status == 200, "the cache answers {}", player.status);
+    let mut some = Vec::new();
+    while player.read_some(&mut some)? {
+        file.write_all(&some)?;
+        some.clear();
     }
     Ok(())
 }

@@ -63,15 +63,14 @@ fn a_dropped_program_is_gone() {
 fn a_program_ends_with_the_thread_that_started_it() {
     let dir = workdir();
     let starter = dir.clone();
-    // Forgotten, so that only the kernel can end it.
     let thread = std::thread::spawn(move || {
         let mut process = shell(&starter, "echo 'ready {}'; exec tail -f /dev/null");
         process.wait_ready(HANG).expect("ready");
-        let pid = process.pid();
-        std::mem::forget(process);
-        pid
+        process
     });
-    let pid = thread.join().expect("a thread that does not panic");
+    // It is still owned, so that only the kernel can have ended it.
+    let process = thread.join().expect("a thread that does not panic");
+    let pid = process.pid();
     eventually("the end of an orphan", HANG, || is_gone(pid).then_some(())).expect("gone");
 }
 

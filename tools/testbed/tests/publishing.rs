@@ -1,9 +1,9 @@
 //! Who may publish a name, and what a stream is when its publisher comes back.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use weircast_testbed::media::is_live;
 use weircast_testbed::native::CacheLink;
 use weircast_testbed::wait::HANG;
@@ -31,11 +31,37 @@ impl Upload {
         Ok(Upload(socket))
     }
 
+    /// What the cache has said so far.
+    fn answer(&mut self) -> String {
+        let mut answer = [0; 1024];
+        let got = self.0.set_nonblocking(true).and_then(|()| self.0.read(&mut answer)).unwrap_or(0);
+        String::from_utf8_lossy(&answer[..got]).into_owned()
+    }
+
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
         write!(self.0, "{:x}\r\n", bytes.len())?;
         self.0.write_all(bytes)?;
         Ok(self.0.write_all(b"\r\n")?)
     }
+}
+
+/// Uploads, again while the cache refuses, until `taken` sees it: a name is its former publisher's until the index has
+/// heard that he is gone.
+fn upload_until<T>(
+    cache: SocketAddr,
+    target: &str,
+    media: &[u8],
+    taken: impl Fn() -> Option<T>,
+) -> Result<(Upload, T)> {
+    eventually("an upload that is taken", HANG, || {
+        let mut upload = Upload::begin(cache, target).ok()?;
+        upload.send(media).ok()?;
+        let outcome = eventually("an answer, or the upload's stream", HANG, || {
+            let taken = taken();
+            (taken.is_some() || !upload.answer().is_empty()).then_some(taken)
+        });
+        Some((upload, outcome.ok()??))
+    })
 }
 
 /// The status of an upload that the cache answers before it is over.
@@ -56,29 +82,23 @@ fn a_publisher_that_comes_back_goes_on_at_the_next_sequence() -> Result<()> {
     let cluster = one_domain()?;
     let cache = cluster.cache(0).listen;
     let media = transport_stream(30);
-    let newest = |more_than: Option<u64>| {
-        let head = || CacheLink::open(cache, "news").ok().map(|link| link.info);
-        eventually("newer chunks", HANG, || head().filter(|info| Some(info.head.get()) > more_than))
-    };
     let mut first = Upload::begin(cache, "/live/news")?;
     first.send(&media)?;
-    newest(Some(10))?;
+    eventually("the first publisher's stream", HANG, || is_live(&cluster, 0, "news").then_some(()))?;
     // Lost, not ended.
     drop(first);
-    let before = eventually("the upload's last chunk", HANG, || {
-        let info = CacheLink::open(cache, "news").ok()?.info;
-        // The stream is quiet when two looks agree.
-        let again = CacheLink::open(cache, "news").ok()?.info;
-        (info == again && info.head.get() >= 20).then_some(info)
+    // The cache has noticed, and kept what had come.
+    eventually("the stream to be without publisher", HANG, || {
+        let stats = cluster.cache_stats(0).ok()?;
+        (stats["streams"][0]["state"] == "stalled").then_some(())
     })?;
+    let before = CacheLink::open(cache, "news")?.info;
 
-    let again = eventually("the name to be free for its publisher", HANG, || {
-        let mut upload = Upload::begin(cache, "/live/news").ok()?;
-        upload.send(&media).ok()?;
-        let info = newest(Some(before.head.get())).ok()?;
-        Some((upload, info))
-    })?;
-    let (_upload, after) = again;
+    let newer = || {
+        let info = CacheLink::open(cache, "news").ok()?.info;
+        (info.head > before.head).then_some(info)
+    };
+    let (_upload, after) = upload_until(cache, "/live/news", &media, newer)?;
     ensure!(after.epoch > before.epoch, "{before:?} {after:?}");
     let mut link = CacheLink::open(cache, "news")?;
     // No number is left out, and none is used twice.
@@ -134,9 +154,7 @@ fn what_is_not_a_transport_stream_is_refused() -> Result<()> {
     let prose = b"This is no transport stream. ".repeat(10_000);
     let status = upload_status(cache, "/live/news", "", &prose)?;
     ensure!((400..500).contains(&status), "{status}");
-    // The name is as free as before.
-    let mut upload = Upload::begin(cache, "/live/news")?;
-    upload.send(&transport_stream(30))?;
-    eventually("a stream under that name", HANG, || is_live(&cluster, 0, "news").then_some(()))
-        .context("after the refusal")
+    // The name is free for others.
+    let live = || is_live(&cluster, 0, "news").then_some(());
+    upload_until(cache, "/live/news", &transport_stream(30), live).map(drop)
 }

@@ -37,7 +37,9 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    // `cargo xtask demo -- --peers 40` works as `cargo xtask demo --peers 40` does.
+    let words = std::env::args_os().filter(|word| word != "--");
+    let result = match Arguments::parse_from(words).command {
         Task::Demo(options) => demo::run(&options),
         Task::Test => test::run(),
         Task::PerfViewers(options) => perf::viewers(&options),

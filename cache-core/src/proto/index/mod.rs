@@ -175,7 +175,9 @@ impl Index {
                 }
             }
             Input::Datagram { from, datagram } => {
-                self.asker.handle(now, from, &datagram, &mut self.asked);
+                if !self.asker.handle(now, from, &datagram, &mut self.asked) {
+                    self.gate.stray();
+                }
             }
         }
         if self.housekeeping <= now {

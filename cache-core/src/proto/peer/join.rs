@@ -361,3 +361,176 @@ fn send(t: &mut Turn<'_>, said: AskerOutput) {
         t.out.push(Output::Datagram { to, datagram });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::Tuning;
+    use super::super::turn::TestWorld;
+    use super::*;
+    use crate::wire::List;
+    use crate::wire::datagram::Cookie;
+    use crate::wire::index::{DialBack, PeerHeartbeatAck, SizeChanged};
+
+    const STREAM: StreamId = StreamId(1);
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], port))
+    }
+
+    /// A peer with route server 1 and index server 2.
+    struct Dialogue {
+        world: TestWorld,
+        join: Join,
+        asked: Vec<(SocketAddr, Datagram)>,
+    }
+
+    impl Dialogue {
+        fn new() -> Dialogue {
+            let mut world = TestWorld::new(Tuning::default());
+            world.config.routes = vec![addr(1)];
+            let mut join = Join::new(STREAM, 7);
+            join.start(&mut world.turn());
+            let mut dialogue = Dialogue { world, join, asked: Vec::new() };
+            dialogue.pass(0);
+            dialogue
+        }
+
+        fn joined() -> Dialogue {
+            let mut dialogue = Dialogue::new();
+            dialogue.answer(1, routed(5));
+            assert!(matches!(dialogue.answer(2, joined()), Some(JoinEvent::Joined(_))));
+            dialogue
+        }
+
+        fn pass(&mut self, ms: u64) -> Option<JoinEvent> {
+            self.world.pass(ms);
+            let event = self.join.tick(&mut self.world.turn());
+            self.collect();
+            event
+        }
+
+        /// `port` answers the last question.
+        fn answer(&mut self, port: u16, message: impl Into<Message>) -> Option<JoinEvent> {
+            let exchange = self.asked.last().expect("a question").1.exchange;
+            let event = self.receive(port, exchange, message);
+            self.pass(0);
+            event
+        }
+
+        fn receive(&mut self, port: u16, exchange: u32, message: impl Into<Message>) -> Option<JoinEvent> {
+            let datagram = Datagram { exchange, cookie: Cookie::default(), message: message.into() };
+            let event = self.join.datagram(&mut self.world.turn(), addr(port), &datagram);
+            self.collect();
+            event
+        }
+
+        fn collect(&mut self) {
+            for output in self.world.outputs() {
+                if let Output::Datagram { to, datagram } = output {
+                    self.asked.push((to, datagram));
+                }
+            }
+        }
+
+        fn last(&self) -> (u16, &'static str) {
+            let (to, datagram) = self.asked.last().expect("a datagram");
+            (to.port(), datagram.message.name())
+        }
+    }
+
+    fn routed(peer: u64) -> RouteJoined {
+        RouteJoined {
+            peer: PeerId::from_bits(peer).expect("small"),
+            lease_s: 60,
+            domain: DomainId(3),
+            indexes: List::first_of([addr(2)]),
+            seen: addr(9),
+        }
+    }
+
+    fn joined() -> Joined {
+        let (keys, caches, members) = (List::new(), List::new(), List::new());
+        Joined { stream: STREAM, size: 4, heartbeat_ms: 5_000, seen: addr(9), keys, caches, members }
+    }
+
+    #[test]
+    fn route_then_index_then_heartbeats() {
+        let mut dialogue = Dialogue::new();
+        assert_eq!(dialogue.last(), (1, "RouteJoin"));
+        dialogue.answer(1, routed(5));
+        assert_eq!(dialogue.last(), (2, "Join"));
+        dialogue.answer(2, joined());
+        dialogue.pass(4_999);
+        assert_eq!(dialogue.last(), (2, "Join"));
+        dialogue.pass(1);
+        assert_eq!(dialogue.last(), (2, "PeerHeartbeat"));
+        let ack = PeerHeartbeatAck { stream: STREAM, size: 9 };
+        assert_eq!(dialogue.answer(2, ack), Some(JoinEvent::Size(9)));
+    }
+
+    #[test]
+    fn a_refusal_with_a_time_is_retried_one_without_is_the_end() {
+        let mut dialogue = Dialogue::new();
+        dialogue.answer(1, routed(5));
+        assert_eq!(dialogue.answer(2, Refused::for_now(RefusalReason::NoCache, 700)), None);
+        let asked = dialogue.asked.len();
+        dialogue.pass(699);
+        assert_eq!(dialogue.asked.len(), asked);
+        dialogue.pass(1);
+        assert_eq!(dialogue.last(), (2, "Join"));
+        let end = JoinEvent::Failed(End::Refused(RefusalReason::UnknownStream));
+        assert_eq!(dialogue.answer(2, Refused::because(RefusalReason::UnknownStream)), Some(end));
+    }
+
+    #[test]
+    fn an_index_that_has_forgotten_us_is_joined_again() {
+        let mut dialogue = Dialogue::joined();
+        dialogue.pass(5_000);
+        assert_eq!(dialogue.answer(2, Refused::because(RefusalReason::NotJoined)), None);
+        assert_eq!(dialogue.last(), (2, "Join"));
+        dialogue.answer(2, joined());
+        assert_eq!(dialogue.world.stats.rejoins, 1);
+    }
+
+    #[test]
+    fn the_lease_is_renewed_at_half_time_and_another_id_is_told_to_the_index() {
+        let mut dialogue = Dialogue::joined();
+        dialogue.join.next_heartbeat = Time::NEVER;
+        dialogue.pass(29_999);
+        assert_eq!(dialogue.last(), (2, "Join"));
+        dialogue.pass(1);
+        assert_eq!(dialogue.last(), (1, "RouteJoin"));
+        dialogue.answer(1, routed(5));
+        assert_eq!(dialogue.last(), (1, "RouteJoin"), "the same id: the index knows it");
+        dialogue.pass(30_000);
+        dialogue.answer(1, routed(6));
+        assert_eq!(dialogue.last(), (2, "Join"));
+    }
+
+    #[test]
+    fn a_dial_back_is_answered_and_only_the_index_may_change_n() {
+        let mut dialogue = Dialogue::joined();
+        dialogue.receive(2, 99, DialBack { nonce: 5 });
+        let (to, answer) = dialogue.asked.last().expect("an answer");
+        assert_eq!((to.port(), answer.exchange), (2, 99));
+        assert_eq!(answer.message, DialBackAck { nonce: 5 }.into());
+        let news = SizeChanged { stream: STREAM, size: 1_000_000 };
+        assert_eq!(dialogue.receive(3, 0, news.clone()), None);
+        assert_eq!(dialogue.receive(2, 0, news), Some(JoinEvent::Size(1_000_000)));
+    }
+
+    #[test]
+    fn keys_are_asked_for_once_a_second() {
+        let mut dialogue = Dialogue::joined();
+        for _ in 0..50 {
+            dialogue.join.want_keys(&mut dialogue.world.turn());
+            dialogue.collect();
+            let (_, question) = dialogue.asked.last().expect("a question").clone();
+            let nothing = crate::wire::index::Keys { stream: STREAM, keys: List::new() };
+            dialogue.receive(2, question.exchange, nothing);
+            dialogue.world.pass(100);
+        }
+        let queries = dialogue.asked.iter().filter(|(_, d)| d.message.name() == "KeysQuery").count();
+        assert_eq!(queries, 5);
+    }
+}

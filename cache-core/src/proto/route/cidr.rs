@@ -25,16 +25,6 @@ impl Cidr {
         Cidr { v6, bits: masked(bits, len), len }
     }
 
-    /// How many bits count.
-    pub const fn len(self) -> u8 {
-        self.len
-    }
-
-    /// Whether it holds every address of its family.
-    pub const fn is_empty(self) -> bool {
-        self.len == 0
-    }
-
     /// Whether `ip` is in it.
     pub fn contains(self, ip: IpAddr) -> bool {
         let (v6, bits, _) = aligned(ip);

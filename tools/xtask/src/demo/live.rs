@@ -84,7 +84,7 @@ impl Totals {
     }
 
     fn line(&self, elapsed: Duration, viewers: usize) -> String {
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let mean = |values: &[f64]| values.iter().fold(0.0, |sum, value| sum + value) / values.len().max(1) as f64;
         format!(
             "{:>4} s | playing {}/{viewers} | from peers {:.0} % | buffer {:.1} s | lag {:.1} s | \
              partners {:.1} | missed {:.0}",

@@ -86,6 +86,10 @@ fn show(options: &Options, cluster: &Cluster, stop: &AtomicBool) -> Result<()> {
     println!("the stream is filling: viewers play about {} s behind the newest chunk", FILL.as_secs() - 1);
     wait(stop, Instant::now() + FILL, || publisher.check())?;
 
+    let stopped = || stop.load(Ordering::Relaxed);
+    if stopped() {
+        bail!("interrupted before the first viewer joined");
+    }
     println!("starting {} viewers in two domains", options.peers);
     println!("watch it in a player (VLC, mpv, ffplay), here or while the demo runs:");
     for domain in 0..cluster.domains() {
@@ -97,9 +101,12 @@ fn show(options: &Options, cluster: &Cluster, stop: &AtomicBool) -> Result<()> {
     let mut view = live::View::new();
     for at in 0..options.peers {
         let domain = at as usize % cluster.domains();
-        viewers.push(cluster.watch(domain, STREAM).args(&["--status", "json"]).start()?);
+        viewers.push(cluster.watch(domain, STREAM).args(&["--status", "json", "--output", "/dev/null"]).start()?);
         wait(stop, started + STAGGER * (at + 1), || publisher.check())?;
         view.show(started.elapsed(), &viewers);
+        if stopped() {
+            break;
+        }
     }
     // The first viewer of the second domain has joined; its player's URL is the peer's own.
     for viewer in viewers.iter_mut().take(cluster.domains()) {
@@ -108,7 +115,7 @@ fn show(options: &Options, cluster: &Cluster, stop: &AtomicBool) -> Result<()> {
         }
     }
     let far = started + Duration::from_secs(10 * 365 * 86_400);
-    while !stop.load(Ordering::Relaxed) && end.is_none_or(|end| Instant::now() < end) {
+    while !stopped() && end.is_none_or(|end| Instant::now() < end) {
         let next = (Instant::now() + live::EVERY).min(end.unwrap_or(far));
         wait(stop, next, || publisher.check())?;
         view.show(started.elapsed(), &viewers);
@@ -121,7 +128,7 @@ fn show(options: &Options, cluster: &Cluster, stop: &AtomicBool) -> Result<()> {
     for viewer in &viewers {
         viewer.process.terminate();
     }
-    let mut report = report::Report::new(options.peers, seconds);
+    let mut report = report::Report::new(viewers.len(), seconds);
     for (at, viewer) in viewers.iter_mut().enumerate() {
         report.add(cluster, at % cluster.domains(), viewer.process.started_at_us(), viewer.report(PATIENCE));
     }

@@ -13,7 +13,7 @@ use weircast_testbed::{Cluster, PeerReport};
 
 /// The sums.
 pub(crate) struct Report {
-    peers: u32,
+    peers: usize,
     seconds: f64,
     startup_ms: Vec<f64>,
     lag_ms: BTreeMap<u64, u64>,
@@ -32,7 +32,7 @@ pub(crate) struct Report {
 /// The numbers of `--json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Numbers {
-    peers: u32,
+    peers: usize,
     seconds: f64,
     startup_ms: Startup,
     lag_ms: Lag,
@@ -59,7 +59,7 @@ struct Lag {
 }
 
 impl Report {
-    pub(crate) fn new(peers: u32, seconds: f64) -> Report {
+    pub(crate) fn new(peers: usize, seconds: f64) -> Report {
         Report {
             peers,
             seconds,
