@@ -1,9 +1,10 @@
 //! The machine against a scripted network: every server is a few lines here, time is a number.
 
 use cache_core::sign::{KeyRing, check_authorisation, check_publish};
-use cache_core::wire::List;
-use cache_core::wire::datagram::{Challenge, Cookie};
+use cache_core::units::ChunkSeq;
+use cache_core::wire::datagram::{Challenge, Cookie, Datagram};
 use cache_core::wire::index::StreamKey;
+use cache_core::wire::{ChunkHeader, List, StreamName};
 
 use super::*;
 use crate::testing::{chunk, key};
