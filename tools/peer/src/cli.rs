@@ -30,8 +30,12 @@ pub(crate) enum Command {
     #[command(after_help = EXIT_CODES, after_long_help = format!("{PUBLISH_EXAMPLES}\n\n{EXIT_CODES}"))]
     Publish(PublishArgs),
     /// Checks the configuration and this machine's limits without joining anything; exit code 0 or 1.
+    #[command(after_long_help = EXAMPLE_FILE)]
     Check(CheckArgs),
 }
+
+/// What `check --help` shows.
+const EXAMPLE_FILE: &str = concat!("A configuration file with every key:\n\n", include_str!("../config/peer.toml"));
 
 const WATCH_EXAMPLES: &str = "\
 Examples:

@@ -4,7 +4,7 @@
 //! routes = ["192.0.2.1:7700"]      # route servers, in the order to try
 //! bind = "192.0.2.7"               # IP or IP:PORT; every socket is bound to it
 //! http = "127.0.0.1:8080"          # where this machine's players find the stream
-//! [peer]                           # the protocol's numbers, each key with its unit: see `weircast-peer check --help`
+//! [peer]                           # the protocol's numbers, each key with its unit: `tools/peer/config/peer.toml` explains each
 //! upload_kbps = 5000
 //! ```
 //! What the command line says has precedence.
@@ -107,6 +107,19 @@ mod tests {
         let settings = read(text).expect("good").with(&given, None, Some(9)).expect("complete");
         assert_eq!((settings.bind, settings.tuning.upload_kbps), ("127.0.0.3:4".parse().expect("an address"), 9));
         assert_eq!(settings.routes, given.routes);
+    }
+
+    #[test]
+    fn the_example_file_shows_every_key_with_its_default() {
+        let text = include_str!("../config/peer.toml");
+        let file = read(text).expect("good");
+        assert_eq!(file.peer, Tuning::default());
+        let settings = file.with(&common(&["127.0.0.1:1"], None), None, None).expect("complete");
+        assert_eq!(settings.http, "127.0.0.1:0".parse().expect("an address"));
+        let keys = |table: &toml::Table| table.keys().cloned().collect::<Vec<_>>();
+        let shown: toml::Table = toml::from_str(text).expect("good");
+        let all = toml::Table::try_from(Tuning::default()).expect("a table");
+        assert_eq!(keys(shown["peer"].as_table().expect("a section")), keys(&all));
     }
 
     #[test]

@@ -41,7 +41,13 @@ impl StatusLine {
             StatusMode::Off => None,
             StatusMode::Line | StatusMode::Json => Some(Writer::spawn("status", io::stderr(), 4, None)?),
         };
-        Ok(StatusLine { mode, terminal: io::stderr().is_terminal(), writer, next: Time::ZERO, shown: false })
+        Ok(StatusLine {
+            mode,
+            terminal: io::stderr().is_terminal(),
+            writer,
+            next: Time::ZERO.after(PERIOD),
+            shown: false,
+        })
     }
 
     /// When the next one is due.

@@ -339,3 +339,21 @@ fn a_stream_that_nobody_publishes_is_told() {
     let (code, said) = run(&["watch", "other", "--route", &servers.addr.to_string(), "--status", "off"]);
     assert!(code == Some(2) && said.contains("no such stream"), "{code:?} {said}");
 }
+
+#[test]
+fn a_wrong_chunk_is_neither_played_nor_kept() {
+    let watched = Watched::start();
+    let next = watched.servers.state().chunks.len() as u64 + 65_530;
+    watched.servers.state().spoil = (next + 2..next + 4).collect();
+    drop(watched.servers.wait("both were asked for", |state| state.spoil.is_empty()));
+    let (_, played) = watched.play(GET, 188 * 200);
+    let chunks = watched.servers.state().chunks.len();
+    // Past the play position of the spoilt ones: they are 6 s behind the newest.
+    drop(watched.servers.wait("they were due", |state| state.chunks.len() >= chunks + 35));
+    let (report, file, servers) = watched.end(15);
+    assert!(report["chunks_refused"].as_u64() >= Some(1), "{report}");
+    let mut check = PayloadCheck::new(0);
+    check.push(&file);
+    assert!(check.report().is_unharmed(), "{:?}", check.report());
+    assert_is_part_of(&played, &servers.state().stream());
+}

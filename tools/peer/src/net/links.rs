@@ -27,9 +27,9 @@ use super::poll::link_token;
 use super::queue::QueueFull;
 use super::transport::{Stream, Transport};
 
-/// Most links at once. Our guess: ten times the partners of a domain of 65 536 (ln N = 11), so that the machine
-/// decides who stays and not this number.
-pub(crate) const LINKS_MAX: usize = 128;
+/// Most links at once: the machine's largest `accepted_max` (256), and as our guess room for its own and for those in
+/// their handshake, so that the machine decides who stays and not this number.
+pub(crate) const LINKS_MAX: usize = 320;
 
 /// How often deadlines are looked at. Fine enough for [`super::link::PATIENCE`].
 const CHECK_PERIOD: Span = Span::from_millis(250);

@@ -17,18 +17,23 @@ use cache_core::peer_id::PeerId;
 use cache_core::prng::Prng;
 use cache_core::proto::asker::{Asker, AskerOutput, QuestionId};
 use cache_core::proto::peer::LinkId;
-use cache_core::sign::{PublisherKey, stream_id};
+use cache_core::sign::stream_id;
 use cache_core::time::{Span, Time};
-use cache_core::units::{ChunkSeq, Epoch, StreamId};
-use cache_core::wire::datagram::{Datagram, Message};
+use cache_core::units::{Epoch, StreamId};
+use cache_core::wire::datagram::Message;
 use cache_core::wire::exchange::{Ack, Hello, Publish, PublishOk, Role, TryInstead, Welcome};
 use cache_core::wire::frame::chunk_prefix;
 use cache_core::wire::index::{PublishGrant, PublishRequest};
 use cache_core::wire::route::{RouteJoin, RouteJoined, RouteLeave};
-use cache_core::wire::{Blob, ChunkHeader, Frame, RefusalReason, Refused, StreamName};
-use serde::Serialize;
+use cache_core::wire::{Blob, Frame, RefusalReason, Refused};
 
 use super::kept::Kept;
+
+mod event;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use event::{End, Input, Output, SessionConfig, SessionCounters};
 
 /// How long a server may take for an answer before the next step back is taken. Our guess: several repetitions.
 const ANSWER_PATIENCE: Span = Span::from_secs(5);
@@ -46,158 +51,15 @@ const PAUSE_MAX: Span = Span::from_secs(2);
 const START_PATIENCE: Span = Span::from_secs(15);
 const GIVE_UP: Span = Span::from_secs(60);
 
+/// How long a name may be taken by somebody: our former process holds it until its cache has noticed (1 s in the fault
+/// table), and an index that was restarted does not know us until the caches have reported.
+const NAME_PATIENCE: Span = Span::from_secs(3);
+
 /// How long the last chunk's Ack may take after the input's end.
 const END_PATIENCE: Span = Span::from_secs(5);
 
 /// Most chunks on the way to the cache. Our guess: a burst after a reconnection, within a link's queue.
 const ON_THE_WAY_MAX: u64 = 32;
-
-/// Who publishes what.
-#[derive(Clone, Debug)]
-pub(crate) struct SessionConfig {
-    /// The name.
-    pub(crate) stream: StreamName,
-    /// Route servers, in the order to try.
-    pub(crate) routes: Vec<SocketAddr>,
-    /// The key that signs.
-    pub(crate) key: PublisherKey,
-    /// The name's secret.
-    pub(crate) secret: Option<String>,
-    /// Take the name from another publisher; for the first grant only.
-    pub(crate) takeover: bool,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub(crate) enum Input {
-    /// Begin.
-    Start,
-    /// Time has passed.
-    Tick,
-    /// A datagram came.
-    Datagram {
-        /// From where.
-        from: SocketAddr,
-        /// What.
-        datagram: Datagram,
-    },
-    /// A link of [`Output::Connect`] stands.
-    Connected {
-        /// Which.
-        link: LinkId,
-    },
-    /// It is gone.
-    Closed {
-        /// Which.
-        link: LinkId,
-    },
-    /// A frame came.
-    Frame {
-        /// On this link.
-        link: LinkId,
-        /// What.
-        frame: Frame,
-    },
-    /// A chunk was cut. Its header's number, epoch, hash and signature are filled in here.
-    Cut {
-        /// As the slicer made it.
-        header: ChunkHeader,
-        /// Tables, then transport stream.
-        payload: Bytes,
-    },
-    /// No chunk follows the ones that were cut.
-    End,
-}
-
-/// What the driver must do.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Output {
-    /// Send a datagram.
-    Datagram {
-        /// Where to.
-        to: SocketAddr,
-        /// What.
-        datagram: Datagram,
-    },
-    /// Make a link; answered by `Connected` or `Closed`.
-    Connect {
-        /// Its number.
-        link: LinkId,
-        /// Where to.
-        to: SocketAddr,
-    },
-    /// Send a frame.
-    Send {
-        /// On this link.
-        link: LinkId,
-        /// What.
-        frame: Frame,
-    },
-    /// Send a chunk.
-    SendChunk {
-        /// On this link.
-        link: LinkId,
-        /// Its number.
-        seq: ChunkSeq,
-        /// Frame head and signed header.
-        prefix: Bytes,
-        /// Payload.
-        payload: Bytes,
-    },
-    /// Close a link when what was sent is out.
-    Close {
-        /// Which.
-        link: LinkId,
-    },
-    /// A cache takes the stream from here on.
-    Live {
-        /// Which.
-        cache: SocketAddr,
-        /// The term.
-        epoch: Epoch,
-        /// The first chunk's number.
-        next: ChunkSeq,
-    },
-    /// It is over; nothing follows.
-    Finished {
-        /// Why.
-        end: End,
-    },
-}
-
-/// Why it is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// The last chunk is in a cache.
-    Published,
-    /// The input ended, but no cache has confirmed the last chunks.
-    Unconfirmed,
-    /// A server refused for good.
-    Refused(RefusalReason),
-    /// No route or index server answered.
-    NoAnswer,
-    /// No cache could be reached for too long.
-    NoCache,
-}
-
-/// Counters since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct SessionCounters {
-    /// Chunks cut.
-    pub(crate) chunks_cut: u64,
-    /// Chunks handed to links, repetitions included.
-    pub(crate) chunks_sent: u64,
-    /// Chunks that had to go before a cache confirmed them.
-    pub(crate) chunks_lost: u64,
-    /// Times that a cache took the stream.
-    pub(crate) sessions: u64,
-    /// Grants of the index server.
-    pub(crate) grants: u64,
-    /// Refusals by caches.
-    pub(crate) refusals: u64,
-    /// Links closed because the cache did not answer in time.
-    pub(crate) cache_timeouts: u64,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -459,11 +321,8 @@ impl Session {
 
     /// A route or index server said no.
     fn refused(&mut self, now: Time, refused: &Refused, again: Next, out: &mut Outbox<Output>) {
-        let passing = refused.retry_ms > 0
-            || matches!(
-                refused.reason,
-                RefusalReason::NoCache | RefusalReason::Full | RefusalReason::Busy | RefusalReason::Draining
-            );
+        let away = self.away_since.map_or(Span::ZERO, |since| now.since(since));
+        let passing = refused.retry_ms > 0 && (refused.reason != RefusalReason::NameTaken || away < NAME_PATIENCE);
         if !passing {
             return self.finish(End::Refused(refused.reason), out);
         }
@@ -587,6 +446,3 @@ impl Session {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub sessions: u32,
     /// The index refuses publishers.
     pub refuse: Option<RefusalReason>,
+    /// Chunks that are sent with a wrong byte, once each.
+    pub(crate) spoil: Vec<u64>,
     /// Connections of publishers, to be cut by a test.
     publishers: Vec<TcpStream>,
 }
@@ -271,8 +273,13 @@ impl Servers {
 
     /// A chunk once it is there; none behind the end.
     fn chunk(&self, seq: u64) -> Option<Vec<u8>> {
-        let state = self.wait("a chunk", |state| state.ended || state.head() >= Some(seq));
-        state.chunks.get((seq - state.first) as usize).cloned()
+        let mut state = self.wait("a chunk", |state| state.ended || state.head() >= Some(seq));
+        let mut chunk = state.chunks.get((seq - state.first) as usize).cloned()?;
+        if let Some(at) = state.spoil.iter().position(|spoilt| *spoilt == seq) {
+            state.spoil.remove(at);
+            *chunk.last_mut().expect("a header") ^= 1;
+        }
+        Some(chunk)
     }
 }
 

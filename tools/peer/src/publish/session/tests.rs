@@ -1,9 +1,10 @@
 //! The machine against a scripted network: every server is a few lines here, time is a number.
 
 use cache_core::sign::{KeyRing, check_authorisation, check_publish};
-use cache_core::wire::List;
-use cache_core::wire::datagram::{Challenge, Cookie};
+use cache_core::units::ChunkSeq;
+use cache_core::wire::datagram::{Challenge, Cookie, Datagram};
 use cache_core::wire::index::StreamKey;
+use cache_core::wire::{ChunkHeader, List, StreamName};
 
 use super::*;
 use crate::testing::{chunk, key};
@@ -31,6 +32,7 @@ struct World {
     servers_up: bool,
     /// What the index says to a request; the default grants.
     index_says: Option<RefusalReason>,
+    retry_ms: u32,
     epoch: u64,
     granted: u64,
     takeovers: Vec<bool>,
@@ -56,6 +58,7 @@ impl World {
             out: Outbox::new(),
             servers_up: true,
             index_says: None,
+            retry_ms: 0,
             epoch: 1,
             granted: 0,
             takeovers: Vec::new(),
@@ -116,7 +119,7 @@ impl World {
                 assert!(check_authorisation(SECRET, &cookie, &name(), &request.key, &request.proof));
                 self.takeovers.push(request.takeover);
                 match self.index_says {
-                    Some(reason) => Refused::because(reason).into(),
+                    Some(reason) => Refused::for_now(reason, self.retry_ms).into(),
                     None => {
                         self.granted += 1;
                         PublishGrant {
@@ -262,13 +265,31 @@ fn a_wrong_secret_is_told_at_once() {
 #[test]
 fn no_cache_yet_is_waited_for_and_then_told() {
     let mut world = World::new();
-    world.index_says = Some(RefusalReason::NoCache);
+    (world.index_says, world.retry_ms) = (Some(RefusalReason::NoCache), 1_000);
     world.feed(Input::Start);
     assert_eq!(world.finished, None);
     world.wait(Span::from_secs(5), |_| false);
     world.index_says = None;
     world.take_at(0);
     assert_eq!(world.finished, None);
+}
+
+#[test]
+fn a_taken_name_may_be_our_former_process_for_a_moment() {
+    let taken = || {
+        let mut world = World::new();
+        (world.index_says, world.retry_ms) = (Some(RefusalReason::NameTaken), 1_000);
+        world.feed(Input::Start);
+        world
+    };
+    let mut world = taken();
+    world.wait(Span::from_secs(2), |_| false);
+    world.index_says = None;
+    world.take_at(0);
+    assert_eq!(world.finished, None);
+    let mut world = taken();
+    world.wait(Span::from_secs(6), |world| world.finished.is_some());
+    assert_eq!(world.finished, Some(End::Refused(RefusalReason::NameTaken)));
 }
 
 #[test]
