@@ -8,9 +8,8 @@ use serde::Serialize;
 use crate::measure::{Account, Checked, Durations, due};
 use crate::viewers::Seen;
 
-/// Lag of the tool's loop above which its own slowness spoils the numbers: a quarter of a chunk (our guess; less is
-/// told and not shouted).
-const LAG_MS_MAX: f64 = 50.0;
+/// Lag of the tool's loop above which its own slowness is in the numbers: a tenth of a chunk (our guess).
+const LAG_MS_MAX: f64 = 20.0;
 
 /// Share of the span that a thread may be busy before it counts as the bottleneck (our guess).
 const BUSY_MAX: f64 = 0.9;

@@ -167,6 +167,7 @@ fn messages() -> Vec<Message> {
         CachePullAck { stream: STREAM }.into(),
         Resolve { advertise: v4(10), stream: name() }.into(),
         Resolved { stream: name(), keys: keys(), parents: caches() }.into(),
+        CacheKeys { advertise: v4(10), stream: name(), keys: keys() }.into(),
         StreamAnnounce {
             domain: DomainId(2),
             stream: name(),

@@ -31,7 +31,8 @@ fn it_stops_at_sigint_though_a_publisher_is_sending() {
 
 #[test]
 fn a_file_that_a_killed_cache_left_is_replaced() {
-    let mut first = Cache::start("");
+    // An address of its own: between the two lives nobody else is given the port.
+    let mut first = Cache::start("listen = \"127.99.1.1:0\"\n");
     let (listen, slab) = (first.listen, first.slab());
     first.signal(Signal::KILL);
     first.wait();

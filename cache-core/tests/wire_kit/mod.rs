@@ -187,6 +187,7 @@ any_struct! {
     CachePullAck { stream }
     Resolve { advertise, stream }
     Resolved { stream, keys, parents }
+    CacheKeys { advertise, stream, keys }
     StreamAnnounce { domain, stream, origin, epoch, head, keys, caches, live }
     StreamAnnounceAck {}
     LocateStream { domain, stream }
@@ -210,7 +211,7 @@ all_of! { any_frames of Frame:
 all_of! { any_messages of Message:
     Challenge Refused RouteJoin RouteJoined RouteLeave Join Joined PeerHeartbeat PeerHeartbeatAck PeerLeave SizeChanged
     DialBack DialBackAck KeysQuery Keys PublishRequest PublishGrant CacheReport CacheReportAck CacheStreams CachePull
-    CachePullAck Resolve Resolved StreamAnnounce StreamAnnounceAck LocateStream StreamLocated
+    CachePullAck Resolve Resolved CacheKeys StreamAnnounce StreamAnnounceAck LocateStream StreamLocated
 }
 
 pub fn any_header(draw: &mut Draw) -> ChunkHeader {

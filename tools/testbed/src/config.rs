@@ -34,11 +34,12 @@ pub(crate) fn index(builder: &ClusterBuilder, at: usize, listen: SocketAddr, rou
     text
 }
 
+/// The slab is a memfd: it goes with its process, so that even a killed cache leaves nothing behind.
 pub(crate) fn cache(builder: &ClusterBuilder, index: Option<SocketAddr>) -> String {
     let index = index.map(|index| format!("\"{index}\"")).unwrap_or_default();
     format!(
         "listen = \"127.0.0.1:0\"\nindex = [{index}]\ncluster_secret = \"{CLUSTER_SECRET}\"\nshards = {}\n\
-         memory_mib = {}\n",
+         memory_mib = {}\nslab = \"memfd\"\n",
         builder.shards, builder.memory_mib
     )
 }
