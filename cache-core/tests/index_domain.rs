@@ -37,13 +37,13 @@ fn a_stream_of_another_domain_is_fetched_by_the_least_loaded_cache() {
     net.cache_reports(2, 2, 100);
     let joined = net.join(2, 50, "news").expect("joined");
     assert_eq!(joined.caches.to_vec(), [host(2, 2), host(2, 1)], "the least loaded first, and another to fall back on");
-    assert_eq!(joined.keys[0].key, [7; 32], "the publisher's key came with the stream");
+    assert_eq!(joined.keys[0].key, publisher(7).public(), "the publisher's key came with the stream");
     let order = net.fakes[&host(2, 2)].heard.iter().find_map(|(_, message)| match message {
         Message::CachePull(pull) => Some(pull.clone()),
         _ => None,
     });
     let order = order.expect("an order");
-    assert_eq!((order.parents.to_vec(), order.keys[0].key), (vec![host(1, 1)], [7; 32]));
+    assert_eq!((order.parents.to_vec(), order.keys[0].key), (vec![host(1, 1)], publisher(7).public()));
     assert_eq!(joined.size, 1);
 }
 
@@ -198,7 +198,7 @@ fn a_cache_is_told_where_to_fetch_what_a_viewer_wants_of_it() {
         }
     };
     let first = resolve(&mut net, 1);
-    assert_eq!((first.parents.to_vec(), first.keys[0].key), (vec![host(1, 1)], [7; 32]));
+    assert_eq!((first.parents.to_vec(), first.keys[0].key), (vec![host(1, 1)], publisher(7).public()));
     net.cache_holds(2, 1, "news", HoldState::Relay, Epoch(1));
     assert_eq!(resolve(&mut net, 2).parents.to_vec(), [host(2, 1)], "the domain fetches a stream once");
     net.cache_holds(2, 2, "news", HoldState::Relay, Epoch(1));
@@ -223,14 +223,18 @@ fn an_index_server_that_was_restarted_gets_its_memory_back() {
     net.cache_reports(1, 1, 100);
     net.cache_holds(1, 1, "news", HoldState::Origin, epoch);
     let joined = net.join(1, 50, "news").expect("joined");
-    assert_eq!(joined.keys.to_vec(), [StreamKey { epoch, key: [7; 32] }], "the route server still had the keys");
+    assert_eq!(
+        joined.keys.to_vec(),
+        [StreamKey { epoch, key: publisher(7).public() }],
+        "the route server still had the keys"
+    );
 
     net.dead.push(route_addr());
     net.start_index(1, no_change);
     net.cache_reports(1, 1, 100);
     net.cache_holds(1, 1, "news", HoldState::Origin, epoch);
-    let keys = List::first_of([StreamKey { epoch, key: [7; 32] }]);
+    let keys = List::first_of([StreamKey { epoch, key: publisher(7).public() }]);
     net.ask(host(1, 1), index_addr(1), CacheKeys { advertise: host(1, 1), stream: name("news"), keys });
     let joined = net.join(1, 51, "news").expect("joined");
-    assert_eq!(joined.keys.to_vec(), [StreamKey { epoch, key: [7; 32] }], "the cache had them");
+    assert_eq!(joined.keys.to_vec(), [StreamKey { epoch, key: publisher(7).public() }], "the cache had them");
 }

@@ -140,6 +140,9 @@ wire_struct! {
         /// [`crate::sign::publish_authorisation`] under the name's secret; all zero without one. It covers the
         /// datagram's cookie, so that it is of no use from another address or on another day.
         pub proof: [u8; 32],
+        /// Ed25519 by `key` over [`crate::sign::request_proof`]: a publisher's key is known to all its viewers, so naming
+        /// it must not be enough to ask in its name.
+        pub possession: [u8; 64],
         /// Take the name over though another publisher is live (needs the name's secret).
         pub takeover: bool,
         /// The cache that asks for an HTTP publisher it already has.
