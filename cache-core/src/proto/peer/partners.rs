@@ -6,7 +6,7 @@
 //! ranked ([`super::cache_link`]).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::event::LinkId;
 use super::request_rate::RequestRate;
@@ -42,6 +42,8 @@ pub(super) struct Partner {
     /// A map that came before we had a position to read its base by.
     unread: Option<WireBufferMap>,
     answered: Time,
+    /// It was asked for its partners, and has not said them.
+    asked: bool,
 }
 
 impl Partner {
@@ -59,6 +61,7 @@ impl Partner {
             heard: t.now,
             unread: None,
             answered: Time::ZERO,
+            asked: false,
         }
     }
 
@@ -192,7 +195,8 @@ impl Partners {
         if short_of_members && self.next_query <= t.now && !self.up.is_empty() {
             self.next_query = t.now.after(QUERY_PERIOD);
             let at = t.rng.below(self.up.len());
-            if let Some(link) = self.up.keys().nth(at) {
+            if let Some((link, partner)) = self.up.iter_mut().nth(at) {
+                partner.asked = true;
                 t.send(*link, PartnersQuery {});
             }
         }
@@ -213,6 +217,17 @@ impl Partners {
     pub(super) fn silent(&self, t: &Turn<'_>) -> Vec<LinkId> {
         let silence = t.tuning().silence_max();
         self.up.iter().filter(|(_, p)| p.heard.after(silence) <= t.now).map(|(link, _)| *link).collect()
+    }
+
+    /// Whether the partner list that came on `link` was asked for; once for each question. The newest members stay
+    /// longest, so that whoever could name some at will would soon be surrounding us.
+    pub(super) fn was_asked(&mut self, link: LinkId) -> bool {
+        self.up.get_mut(&link).is_some_and(|partner| std::mem::take(&mut partner.asked))
+    }
+
+    /// Whether the partner on `link` is at this address.
+    pub(super) fn is_at(&self, link: LinkId, ip: IpAddr) -> bool {
+        self.up.get(&link).is_some_and(|partner| partner.source.ip() == ip)
     }
 
     /// Answers a question for partners, once a second per link at most.
@@ -353,6 +368,17 @@ mod tests {
         assert_eq!(partners.lowest(&mut world.turn(), id(1)), [LinkId(1), LinkId(2)]);
         assert_eq!(frames(&mut world), [(1, "Leave"), (2, "Leave")]);
         assert_eq!(partners.lowest(&mut world.turn(), id(1)), [], "once a period");
+    }
+
+    #[test]
+    fn a_partner_list_is_taken_once_for_each_question() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut partners = partners(&mut world, 1);
+        let window = BufferMap::new(ChunkSeq::new(100));
+        assert!(!partners.was_asked(LinkId(1)));
+        partners.tick(&mut world.turn(), &window, true);
+        assert!(frames(&mut world).contains(&(1, "PartnersQuery")));
+        assert!(partners.was_asked(LinkId(1)) && !partners.was_asked(LinkId(1)));
     }
 
     #[test]
