@@ -40,8 +40,12 @@ impl Index {
         let (listed, to_prove) = self.addresses(stream, me, from, join.listen);
         match self.swarms.join(now, stream, me, from, listed) {
             Ok(()) => {}
-            Err(JoinError::Full) => return Answer::refuse_for_now(RefusalReason::Full, FULL_RETRY_MS),
-            Err(JoinError::Taken) => return Answer::refuse_for_now(RefusalReason::Busy, FULL_RETRY_MS),
+            Err(error) => {
+                // A silent peer may have made way for this one, and was the stream's last.
+                self.resized(stream);
+                let reason = if error == JoinError::Full { RefusalReason::Full } else { RefusalReason::Busy };
+                return Answer::refuse_for_now(reason, FULL_RETRY_MS);
+            }
         }
         if let Some(claimed) = to_prove {
             self.dial_back(now, stream, me, claimed, out);
