@@ -34,7 +34,7 @@ pub struct Config {
     /// Most PeerIDs leased at once.
     pub ids_max: usize,
     /// Most PeerIDs leased to one /24 (IPv6: /56).
-    pub ids_per_prefix_max: usize,
+    pub ids_per_prefix_max: u32,
     /// Most announcements of streams kept.
     pub streams_max: usize,
     /// How long an announcement holds, in seconds.
