@@ -102,7 +102,7 @@ fn members_are_the_domains_peers_that_still_live() {
     let joined = net.join(1, 50, "news").expect("joined");
     assert_eq!(joined.size, 11);
     assert!(joined.members.len() >= 8, "3 ln 11 = 7.2: {}", joined.members.len());
-    assert!(joined.members.iter().all(|m| m.addr.port() == 5000 && m.addr.ip() != host(1, 50).ip()));
+    assert!(joined.members.iter().all(|m| m.addr.port() == 9000 && m.addr.ip() != host(1, 50).ip()));
     let stream = stream_id(&name("news"));
     let me = net.join_message(1, 50, "news").peer;
     for _ in 0..4 {
@@ -141,6 +141,23 @@ fn a_claimed_address_is_told_to_others_only_after_it_has_answered() {
     let members = net.join(1, 50, "news").expect("joined").members;
     assert_eq!(members.iter().map(|m| m.addr).collect::<Vec<_>>(), [elsewhere]);
     assert_eq!(net.index(1).stats().dial_backs_answered, 1);
+}
+
+#[test]
+fn another_port_of_its_own_address_has_to_answer_as_well() {
+    let mut net = Net::two_domains(no_change);
+    net.live(1, 1, "news", 7);
+    for claimed in [addr("0.0.0.0:5000"), std::net::SocketAddr::new(host(1, 60).ip(), 5000)] {
+        let claim = Join { listen: Some(claimed), ..net.join_message(1, 60, "news") };
+        assert!(matches!(net.ask(host(1, 60), index_addr(1), claim), Some(Message::Joined(_))));
+        assert_eq!(
+            net.join(1, 50, "news").expect("joined").members.len(),
+            0,
+            "{claimed}: a neighbour behind one translation"
+        );
+    }
+    net.join(1, 60, "news").expect("joined");
+    assert_eq!(net.join(1, 50, "news").expect("joined").members[0].addr, host(1, 60), "where it was seen");
 }
 
 #[test]

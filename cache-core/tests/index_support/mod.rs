@@ -342,7 +342,7 @@ impl Net {
             cache_core::peer_id::Location { area: u16::from(domain), ..Default::default() },
             n,
         );
-        Join { stream: name(stream), peer, listen: Some(addr("0.0.0.0:5000")), ticket: Blob::default() }
+        Join { stream: name(stream), peer, listen: Some(addr("0.0.0.0:9000")), ticket: Blob::default() }
     }
 
     pub fn join(&mut self, domain: u8, n: u16, stream: &str) -> Result<Joined, RefusalReason> {

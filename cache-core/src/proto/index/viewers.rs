@@ -145,7 +145,7 @@ impl Index {
     }
 
     /// What a peer's claim to take connections at `listen` is worth: the address that is proved, and the one that is to
-    /// be. Who claims its own address is believed about the port.
+    /// be. Only the source of its datagrams counts as seen: behind a translation another port is another host.
     fn addresses(
         &self,
         stream: StreamId,
@@ -154,13 +154,14 @@ impl Index {
         listen: Option<SocketAddr>,
     ) -> (Option<SocketAddr>, Option<SocketAddr>) {
         let Some(listen) = listen.filter(|listen| listen.port() != 0) else { return (None, None) };
-        if listen.ip().is_unspecified() || listen.ip() == from.ip() {
-            return (Some(SocketAddr::new(from.ip(), listen.port())), None);
+        let claimed = if listen.ip().is_unspecified() { SocketAddr::new(from.ip(), listen.port()) } else { listen };
+        if claimed == from {
+            return (Some(from), None);
         }
         let listed = self.swarms.get(stream).and_then(|swarm| swarm.peers().get(&me)).and_then(|peer| peer.listed);
         match listed {
-            Some(proved) if proved == listen => (Some(proved), None),
-            _ => (None, Some(listen)),
+            Some(proved) if proved == claimed => (Some(proved), None),
+            _ => (None, Some(claimed)),
         }
     }
 
