@@ -261,7 +261,13 @@ impl Join {
                 send(t, said);
                 None
             }
-            AskerOutput::Answered { question, message, .. } => self.answered(t, question, message),
+            AskerOutput::Answered { question, from, message } => {
+                // The index that answers is asked first from here on, and told of the leave.
+                if let Some(at) = self.indexes.iter().position(|index| *index == from) {
+                    self.indexes[..=at].rotate_right(1);
+                }
+                self.answered(t, question, message)
+            }
             AskerOutput::Failed { question } => {
                 t.stats.questions_failed += 1;
                 self.failed(t, question);
@@ -534,6 +540,21 @@ mod tests {
         let asked = dialogue.asked.len();
         dialogue.pass(499);
         assert_eq!(dialogue.asked.len(), asked, "not more often than heartbeats may be");
+    }
+
+    #[test]
+    fn the_index_that_answered_is_asked_next_and_told_of_the_leave() {
+        let mut dialogue = Dialogue::new();
+        dialogue.answer(1, RouteJoined { indexes: List::first_of([addr(2), addr(3)]), ..routed(5) });
+        dialogue.pass(250);
+        dialogue.pass(500);
+        assert_eq!(dialogue.last(), (3, "Join"), "index 2 is silent");
+        dialogue.answer(3, joined());
+        dialogue.pass(5_000);
+        assert_eq!(dialogue.last(), (3, "PeerHeartbeat"));
+        dialogue.join.leave(&mut dialogue.world.turn());
+        dialogue.collect();
+        assert!(dialogue.asked.iter().any(|(to, d)| (to.port(), d.message.name()) == (3, "PeerLeave")));
     }
 
     #[test]
