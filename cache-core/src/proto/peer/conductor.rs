@@ -372,7 +372,12 @@ impl Conductor {
         let in_time = self.scheduler.requests.given_up(link, seq, from_cache);
         match checked {
             Ok(()) if asked => self.take_in(t, link, header, in_time),
-            Ok(()) => t.stats.chunks_unrequested += 1,
+            Ok(()) => {
+                t.stats.chunks_unrequested += 1;
+                if self.near.partners.get_mut(link).is_some_and(super::partners::Partner::sent_unasked) {
+                    self.part(t, link, RefusalReason::BadMessage);
+                }
+            }
             Err(ChunkFault::UnknownEpoch(_)) => {
                 t.stats.chunks_unknown_epoch += 1;
                 if asked {

@@ -22,6 +22,10 @@ use crate::wire::{BufferMap, List, RefusalReason, WireBufferMap};
 /// Questions for partners are answered, and asked, this often at most per link. Our guess.
 const QUERY_PERIOD: Span = Span::from_secs(1);
 
+/// Chunks in a row that nobody asked for, after which a partner is left. Our guess: what late answers to requests that
+/// were repeated bring at most; each costs a signature's check.
+const UNASKED_MAX: u32 = 16;
+
 /// A peer on a link of ours.
 #[derive(Clone, Debug)]
 pub(super) struct Partner {
@@ -37,6 +41,8 @@ pub(super) struct Partner {
     pub(super) worth: Worth,
     /// Requests in a row that were not answered.
     pub(super) strikes: u32,
+    /// Chunks in a row that nobody asked for.
+    unasked: u32,
     since: Time,
     heard: Time,
     /// A map that came before we had a position to read its base by.
@@ -57,6 +63,7 @@ impl Partner {
             rate: RequestRate::new(t.tuning().request_floor),
             worth: Worth::new(t.now),
             strikes: 0,
+            unasked: 0,
             since: t.now,
             heard: t.now,
             unread: None,
@@ -67,12 +74,18 @@ impl Partner {
 
     /// It gave a chunk that it was asked for; `in_time`: before the request was given up.
     pub(super) fn delivered(&mut self, seq: ChunkSeq, in_time: bool) {
-        self.strikes = 0;
+        (self.strikes, self.unasked) = (0, 0);
         self.worth.downloaded();
         self.map.set(seq, true);
         if in_time {
             self.rate.completed();
         }
+    }
+
+    /// It sent a good chunk that nobody asked for. Whether that was one too many.
+    pub(super) const fn sent_unasked(&mut self) -> bool {
+        self.unasked += 1;
+        self.unasked > UNASKED_MAX
     }
 
     fn entry(&self) -> Option<PeerEntry> {
@@ -342,6 +355,17 @@ mod tests {
         partners.gossip(LinkId(1), theirs.to_wire(), None);
         partners.begin(ChunkSeq::new(70_010));
         assert!(partners.get_mut(LinkId(1)).expect("there").map.holds(ChunkSeq::new(70_003)));
+    }
+
+    #[test]
+    fn unasked_chunks_are_borne_for_a_while() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut partners = partners(&mut world, 1);
+        let partner = partners.get_mut(LinkId(1)).expect("there");
+        assert!((0..16).all(|_| !partner.sent_unasked()));
+        partner.delivered(ChunkSeq::new(101), true);
+        assert!((0..16).all(|_| !partner.sent_unasked()), "in a row");
+        assert!(partner.sent_unasked());
     }
 
     #[test]
