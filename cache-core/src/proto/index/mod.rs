@@ -75,6 +75,7 @@ const UNKNOWN_RETRY_MS: u32 = 1_000;
 
 /// What happened.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one event at a time is handed over, and nearly all are datagrams")]
 pub enum Input {
     /// Time has passed ([`Index::next_timeout`]).
     Tick,
