@@ -87,7 +87,8 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// N has changed by the paper's "certain scale".
+    /// N has changed by the paper's "certain scale". It answers no question, so anybody could forge it: a hint to ask by a
+    /// heartbeat, whose answer is believed.
     pub struct SizeChanged {
         /// The stream.
         pub stream: StreamId,
