@@ -59,10 +59,29 @@ impl PublisherKey {
         header.signature = self.0.sign(&header.signed_bytes()).to_bytes();
     }
 
+    /// Signs [`request_proof`].
+    pub fn sign_request(&self, stream: StreamId, cookie: &Cookie) -> [u8; 64] {
+        self.0.sign(&request_proof(stream, cookie)).to_bytes()
+    }
+
     /// Signs [`publish_proof`].
     pub fn sign_publish(&self, stream: StreamId, epoch: Epoch, nonce: &[u8; 16]) -> [u8; 64] {
         self.0.sign(&publish_proof(stream, epoch, nonce)).to_bytes()
     }
+}
+
+/// What a publisher signs to ask an index for a term: bound to the cookie, and so to its address and to minutes.
+pub fn request_proof(stream: StreamId, cookie: &Cookie) -> [u8; 40] {
+    let mut proof = [0; 40];
+    proof[..16].copy_from_slice(b"weircast request");
+    proof[16..24].copy_from_slice(&stream.0.to_be_bytes());
+    proof[24..].copy_from_slice(&cookie.0);
+    proof
+}
+
+/// Whether `signature` is `key`'s over [`request_proof`].
+pub fn check_request(key: &[u8; 32], stream: StreamId, cookie: &Cookie, signature: &[u8; 64]) -> bool {
+    is_signed(key, &request_proof(stream, cookie), signature)
 }
 
 /// What a publisher signs to open its upload: bound to the cache's nonce, so that it cannot be replayed.
@@ -77,9 +96,11 @@ pub fn publish_proof(stream: StreamId, epoch: Epoch, nonce: &[u8; 16]) -> [u8; 4
 
 /// Whether `signature` is `key`'s over [`publish_proof`].
 pub fn check_publish(key: &[u8; 32], stream: StreamId, epoch: Epoch, nonce: &[u8; 16], signature: &[u8; 64]) -> bool {
-    VerifyingKey::from_bytes(key).is_ok_and(|key| {
-        key.verify_strict(&publish_proof(stream, epoch, nonce), &Signature::from_bytes(signature)).is_ok()
-    })
+    is_signed(key, &publish_proof(stream, epoch, nonce), signature)
+}
+
+fn is_signed(key: &[u8; 32], what: &[u8], signature: &[u8; 64]) -> bool {
+    VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify_strict(what, &Signature::from_bytes(signature)).is_ok())
 }
 
 /// The proof in a `PublishRequest`: keyed BLAKE3 under the name's secret over cookie, name and key.

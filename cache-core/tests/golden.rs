@@ -144,6 +144,7 @@ fn messages() -> Vec<Message> {
             stream: name(),
             key: [0x4B; 32],
             proof: [0x50; 32],
+            possession: [0x51; 64],
             takeover: true,
             at_cache: None,
             ticket: Blob::default(),

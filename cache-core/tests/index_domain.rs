@@ -37,13 +37,13 @@ fn a_stream_of_another_domain_is_fetched_by_the_least_loaded_cache() {
     net.cache_reports(2, 2, 100);
     let joined = net.join(2, 50, "news").expect("joined");
     assert_eq!(joined.caches.to_vec(), [host(2, 2), host(2, 1)], "the least loaded first, and another to fall back on");
-    assert_eq!(joined.keys[0].key, [7; 32], "the publisher's key came with the stream");
+    assert_eq!(joined.keys[0].key, publisher(7).public(), "the publisher's key came with the stream");
     let order = net.fakes[&host(2, 2)].heard.iter().find_map(|(_, message)| match message {
         Message::CachePull(pull) => Some(pull.clone()),
         _ => None,
     });
     let order = order.expect("an order");
-    assert_eq!((order.parents.to_vec(), order.keys[0].key), (vec![host(1, 1)], [7; 32]));
+    assert_eq!((order.parents.to_vec(), order.keys[0].key), (vec![host(1, 1)], publisher(7).public()));
     assert_eq!(joined.size, 1);
 }
 
@@ -102,7 +102,7 @@ fn members_are_the_domains_peers_that_still_live() {
     let joined = net.join(1, 50, "news").expect("joined");
     assert_eq!(joined.size, 11);
     assert!(joined.members.len() >= 8, "3 ln 11 = 7.2: {}", joined.members.len());
-    assert!(joined.members.iter().all(|m| m.addr.port() == 5000 && m.addr.ip() != host(1, 50).ip()));
+    assert!(joined.members.iter().all(|m| m.addr.port() == 9000 && m.addr.ip() != host(1, 50).ip()));
     let stream = stream_id(&name("news"));
     let me = net.join_message(1, 50, "news").peer;
     for _ in 0..4 {
@@ -141,6 +141,23 @@ fn a_claimed_address_is_told_to_others_only_after_it_has_answered() {
     let members = net.join(1, 50, "news").expect("joined").members;
     assert_eq!(members.iter().map(|m| m.addr).collect::<Vec<_>>(), [elsewhere]);
     assert_eq!(net.index(1).stats().dial_backs_answered, 1);
+}
+
+#[test]
+fn another_port_of_its_own_address_has_to_answer_as_well() {
+    let mut net = Net::two_domains(no_change);
+    net.live(1, 1, "news", 7);
+    for claimed in [addr("0.0.0.0:5000"), std::net::SocketAddr::new(host(1, 60).ip(), 5000)] {
+        let claim = Join { listen: Some(claimed), ..net.join_message(1, 60, "news") };
+        assert!(matches!(net.ask(host(1, 60), index_addr(1), claim), Some(Message::Joined(_))));
+        assert_eq!(
+            net.join(1, 50, "news").expect("joined").members.len(),
+            0,
+            "{claimed}: a neighbour behind one translation"
+        );
+    }
+    net.join(1, 60, "news").expect("joined");
+    assert_eq!(net.join(1, 50, "news").expect("joined").members[0].addr, host(1, 60), "where it was seen");
 }
 
 #[test]
@@ -198,7 +215,7 @@ fn a_cache_is_told_where_to_fetch_what_a_viewer_wants_of_it() {
         }
     };
     let first = resolve(&mut net, 1);
-    assert_eq!((first.parents.to_vec(), first.keys[0].key), (vec![host(1, 1)], [7; 32]));
+    assert_eq!((first.parents.to_vec(), first.keys[0].key), (vec![host(1, 1)], publisher(7).public()));
     net.cache_holds(2, 1, "news", HoldState::Relay, Epoch(1));
     assert_eq!(resolve(&mut net, 2).parents.to_vec(), [host(2, 1)], "the domain fetches a stream once");
     net.cache_holds(2, 2, "news", HoldState::Relay, Epoch(1));
@@ -223,14 +240,18 @@ fn an_index_server_that_was_restarted_gets_its_memory_back() {
     net.cache_reports(1, 1, 100);
     net.cache_holds(1, 1, "news", HoldState::Origin, epoch);
     let joined = net.join(1, 50, "news").expect("joined");
-    assert_eq!(joined.keys.to_vec(), [StreamKey { epoch, key: [7; 32] }], "the route server still had the keys");
+    assert_eq!(
+        joined.keys.to_vec(),
+        [StreamKey { epoch, key: publisher(7).public() }],
+        "the route server still had the keys"
+    );
 
     net.dead.push(route_addr());
     net.start_index(1, no_change);
     net.cache_reports(1, 1, 100);
     net.cache_holds(1, 1, "news", HoldState::Origin, epoch);
-    let keys = List::first_of([StreamKey { epoch, key: [7; 32] }]);
+    let keys = List::first_of([StreamKey { epoch, key: publisher(7).public() }]);
     net.ask(host(1, 1), index_addr(1), CacheKeys { advertise: host(1, 1), stream: name("news"), keys });
     let joined = net.join(1, 51, "news").expect("joined");
-    assert_eq!(joined.keys.to_vec(), [StreamKey { epoch, key: [7; 32] }], "the cache had them");
+    assert_eq!(joined.keys.to_vec(), [StreamKey { epoch, key: publisher(7).public() }], "the cache had them");
 }

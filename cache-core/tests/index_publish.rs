@@ -2,13 +2,14 @@
 
 mod index_support;
 
+use cache_core::proto::asker::Credentials;
 use cache_core::proto::index::publish::{PublishRule, PublishRules};
 use cache_core::sign::stream_id;
 use cache_core::time::Span;
 use cache_core::units::ChunkSeq;
+use cache_core::wire::RefusalReason;
 use cache_core::wire::datagram::Message;
 use cache_core::wire::index::*;
-use cache_core::wire::{Blob, RefusalReason};
 use index_support::*;
 
 fn with_secret(config: &mut cache_core::proto::index::IndexConfig) {
@@ -51,6 +52,24 @@ fn the_same_publisher_comes_again_under_a_greater_term_and_numbering_goes_on() {
 }
 
 #[test]
+fn who_only_names_a_publishers_key_cannot_ask_in_its_name() {
+    let mut net = Net::two_domains(|_| ());
+    let epoch = net.live(1, 1, "news", 7);
+    for _ in 0..6 {
+        goes_on(&mut net, 1, "news", HoldState::Origin, epoch, 6);
+        // All viewers know the key; a signature by another proves nothing.
+        let forged = PublishRequest { possession: [9; 64], ..request_for("news", 7) };
+        let answer = net.ask(host(1, 66), index_addr(1), forged);
+        assert!(
+            matches!(&answer, Some(Message::Refused(no)) if no.reason == RefusalReason::BadSignature),
+            "{answer:?}"
+        );
+    }
+    let joined = net.join(1, 50, "news").expect("joined");
+    assert_eq!(joined.keys.to_vec(), [StreamKey { epoch, key: publisher(7).public() }], "no term was begun");
+}
+
+#[test]
 fn a_silent_publisher_is_succeeded_by_another() {
     let mut net = Net::two_domains(|_| ());
     let epoch = net.live(1, 1, "news", 7);
@@ -59,7 +78,8 @@ fn a_silent_publisher_is_succeeded_by_another() {
     assert!(grant.epoch > epoch);
     let keys = net.ask(host(1, 50), index_addr(1), KeysQuery { stream: name("news") });
     let Some(Message::Keys(keys)) = keys else { panic!("keys: {keys:?}") };
-    assert_eq!(keys.keys.iter().map(|k| k.key[0]).collect::<Vec<_>>(), [8, 7], "both terms' chunks are in windows");
+    let both = [8, 7].map(|key| publisher(key).public());
+    assert_eq!(keys.keys.iter().map(|k| k.key).collect::<Vec<_>>(), both, "both terms' chunks are in windows");
 }
 
 #[test]
@@ -109,17 +129,11 @@ fn an_older_publishers_cache_is_told_to_fetch_from_the_newer_ones() {
     let mut net = Net::two_domains(|_| ());
     let epoch = net.live(1, 1, "news", 7);
     net.cache_reports(1, 2, 0);
-    let request = PublishRequest {
-        stream: name("news"),
-        key: [7; 32],
-        proof: [0; 32],
-        takeover: false,
-        at_cache: Some(host(1, 2)),
-        ticket: Blob::default(),
-    };
+    let request = PublishRequest { at_cache: Some(host(1, 2)), ..request_for("news", 7) };
     goes_on(&mut net, 1, "news", HoldState::Origin, epoch, 6);
     net.cache_reports(1, 2, 0);
-    let answer = net.ask(host(1, 2), index_addr(1), request);
+    let credentials = Credentials { key: publisher(7), secret: None };
+    let answer = net.ask_with(host(1, 2), index_addr(1), request, Some(credentials));
     let Some(Message::PublishGrant(grant)) = answer else { panic!("granted: {answer:?}") };
     assert_eq!(grant.caches.to_vec(), [host(1, 2)], "an HTTP publisher stays where it is");
     net.cache_holds(1, 2, "news", HoldState::Origin, grant.epoch);

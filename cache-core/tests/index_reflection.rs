@@ -36,6 +36,7 @@ fn messages() -> Vec<Message> {
             stream: stream.clone(),
             key: [1; 32],
             proof: [0; 32],
+            possession: [0; 64],
             takeover: true,
             at_cache: None,
             ticket: Blob::default(),

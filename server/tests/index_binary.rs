@@ -5,6 +5,7 @@ mod index_support;
 use std::net::SocketAddr;
 
 use cache_core::peer_id::PeerId;
+use cache_core::sign::{PublisherKey, stream_id};
 use cache_core::wire::datagram::Message;
 use cache_core::wire::index::*;
 use cache_core::wire::route::RouteJoin;
@@ -57,10 +58,13 @@ fn a_publisher_a_cache_and_a_viewer_meet() {
     let report = CacheReport { advertise, load_permille: 0, viewers: 0, draining: false };
     assert_eq!(cache.ask(index.listen, report), CacheReportAck {}.into());
     assert_eq!(cache.challenges, 1, "the address is proved first");
+    let key = PublisherKey::from_seed(&[7; 32]);
+    publisher.ask(index.listen, KeysQuery { stream: name() });
     let request = PublishRequest {
         stream: name(),
-        key: [7; 32],
+        key: key.public(),
         proof: [0; 32],
+        possession: key.sign_request(stream_id(&name()), &publisher.cookie()),
         takeover: false,
         at_cache: None,
         ticket: Blob::default(),
@@ -75,7 +79,7 @@ fn a_publisher_a_cache_and_a_viewer_meet() {
     let join = Join { stream: name(), peer: home.peer, listen, ticket: Blob::default() };
     let Message::Joined(joined) = viewer.ask(index.listen, join) else { panic!("joined") };
     assert_eq!((joined.caches.to_vec(), joined.size, joined.seen), (vec![advertise], 1, viewer.addr()));
-    assert_eq!(joined.keys.to_vec(), [StreamKey { epoch: grant.epoch, key: [7; 32] }]);
+    assert_eq!(joined.keys.to_vec(), [StreamKey { epoch: grant.epoch, key: key.public() }]);
 }
 
 #[test]

@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::outbox::Outbox;
-use crate::sign::publish_authorisation;
+use crate::sign::{PublisherKey, publish_authorisation, stream_id};
 use crate::time::{Span, Time};
 use crate::wire::datagram::{Cookie, Datagram, Message};
+use crate::wire::index::PublishRequest;
 
 /// Pause before a question is repeated the first time; it doubles up to [`RETRY_MAX`]. Our guess: above any round trip
 /// inside a country, below what a person notices.
@@ -34,6 +35,31 @@ const COOKIES_MAX: usize = 64;
 /// A question's name, unique within its asker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QuestionId(pub u32);
+
+/// What a `PublishRequest` is proved with. The proofs are made anew for each cookie.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The key that will sign the stream.
+    pub key: PublisherKey,
+    /// The name's secret; `None` for an open name.
+    pub secret: Option<String>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(secret)")
+    }
+}
+
+impl Credentials {
+    fn prove(&self, request: &mut PublishRequest, cookie: &Cookie) {
+        request.key = self.key.public();
+        request.possession = self.key.sign_request(stream_id(&request.stream), cookie);
+        if let Some(secret) = &self.secret {
+            request.proof = publish_authorisation(secret, cookie, &request.stream, &request.key);
+        }
+    }
+}
 
 /// What the asker wants done, or tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +91,7 @@ pub enum AskerOutput {
 struct Pending {
     servers: Vec<SocketAddr>,
     message: Message,
-    /// For a `PublishRequest`: the proof is computed anew for each cookie.
-    secret: Option<String>,
+    credentials: Option<Credentials>,
     tries: u32,
     challenges: u32,
     next_try: Time,
@@ -104,16 +129,16 @@ impl Asker {
         deadline: Time,
         out: &mut Outbox<AskerOutput>,
     ) -> Option<QuestionId> {
-        self.ask_with_secret(now, servers, message, None, deadline, out)
+        self.ask_with(now, servers, message, None, deadline, out)
     }
 
-    /// As [`Asker::ask`], for a `PublishRequest` whose proof is made from the name's `secret`.
-    pub fn ask_with_secret(
+    /// As [`Asker::ask`]; a `PublishRequest` gets its key and proofs from `credentials`.
+    pub fn ask_with(
         &mut self,
         now: Time,
         servers: &[SocketAddr],
         message: Message,
-        secret: Option<&str>,
+        credentials: Option<Credentials>,
         deadline: Time,
         out: &mut Outbox<AskerOutput>,
     ) -> Option<QuestionId> {
@@ -125,7 +150,7 @@ impl Asker {
         let pending = Pending {
             servers: servers.to_vec(),
             message,
-            secret: secret.map(str::to_owned),
+            credentials,
             tries: 0,
             challenges: 0,
             next_try: now.after(RETRY_FIRST),
@@ -202,8 +227,8 @@ impl Asker {
         let to = pending.server();
         let cookie = self.cookie(to);
         let mut message = pending.message.clone();
-        if let (Message::PublishRequest(request), Some(secret)) = (&mut message, &pending.secret) {
-            request.proof = publish_authorisation(secret, &cookie, &request.stream, &request.key);
+        if let (Message::PublishRequest(request), Some(credentials)) = (&mut message, &pending.credentials) {
+            credentials.prove(request, &cookie);
         }
         out.push(AskerOutput::Send { to, datagram: Datagram { exchange, cookie, message } });
     }

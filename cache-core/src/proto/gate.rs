@@ -7,7 +7,7 @@
 //!
 //! The asking half is [`super::asker`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::outbox::Outbox;
 use crate::sign::{COOKIE_PERIOD, ClusterKey, CookieJar};
@@ -83,6 +83,14 @@ impl Gate {
         let challenge = Datagram { exchange: datagram.exchange, cookie, message: Challenge {}.into() };
         out.push(Outgoing { to: from, datagram: challenge });
         false
+    }
+}
+
+/// The network that bounds per network are counted by: the /24 of an IPv4 address, the /56 of an IPv6 one.
+pub(super) fn prefix_of(ip: IpAddr) -> u128 {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits() >> 8,
+        IpAddr::V6(ip) => ip.to_bits() >> 72 << 72,
     }
 }
 

@@ -6,7 +6,7 @@
 //!     |<------------ Welcome | Refused|          a refusal closes the link
 //!
 //!  partners (Role::Peer to a peer; a link is of one stream, the Hello's)
-//!     |<-- BufferMap (each gossip period; also the heartbeat), Have (at once) -->|
+//!     |<-- Gossip (each gossip period; also the heartbeat), Have (at once) -->|
 //!     |<-- Request -->|  answered by Chunk frames and Unavailable, in any order
 //!     |<-- PartnersQuery / Partners, Leave -->|
 //!

@@ -87,7 +87,8 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// N has changed by the paper's "certain scale".
+    /// N has changed by the paper's "certain scale". It answers no question, so anybody could forge it: a hint to ask by a
+    /// heartbeat, whose answer is believed.
     pub struct SizeChanged {
         /// The stream.
         pub stream: StreamId,
@@ -140,6 +141,9 @@ wire_struct! {
         /// [`crate::sign::publish_authorisation`] under the name's secret; all zero without one. It covers the
         /// datagram's cookie, so that it is of no use from another address or on another day.
         pub proof: [u8; 32],
+        /// Ed25519 by `key` over [`crate::sign::request_proof`]: a publisher's key is known to all its viewers, so naming
+        /// it must not be enough to ask in its name.
+        pub possession: [u8; 64],
         /// Take the name over though another publisher is live (needs the name's secret).
         pub takeover: bool,
         /// The cache that asks for an HTTP publisher it already has.

@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use cache_core::outbox::Outbox;
-use cache_core::proto::asker::{Asker, AskerOutput};
+use cache_core::proto::asker::{Asker, AskerOutput, Credentials};
 use cache_core::proto::gate::{Outgoing, refusal_of};
 use cache_core::proto::index::{self, Index, IndexConfig};
 use cache_core::proto::route::domains::{Domain, Domains};
 use cache_core::proto::route::{self, Route, RouteConfig};
-use cache_core::sign::{ClusterKey, CookieJar, stream_id};
+use cache_core::sign::{ClusterKey, CookieJar, PublisherKey, stream_id};
 use cache_core::time::{Span, Time, WallClock};
 use cache_core::units::{ChunkSeq, DomainId, Epoch};
 use cache_core::wire::datagram::{Cookie, Datagram, Message};
@@ -160,18 +160,18 @@ impl Net {
 
     /// Asks and waits until all is quiet, for at most five seconds: the answer.
     pub fn ask(&mut self, from: SocketAddr, to: SocketAddr, message: impl Into<Message>) -> Option<Message> {
-        self.ask_with_secret(from, to, message, None)
+        self.ask_with(from, to, message, None)
     }
 
-    pub fn ask_with_secret(
+    pub fn ask_with(
         &mut self,
         from: SocketAddr,
         to: SocketAddr,
         message: impl Into<Message>,
-        secret: Option<&str>,
+        credentials: Option<Credentials>,
     ) -> Option<Message> {
         let before = self.fakes.entry(from).or_default().answers.len();
-        self.pose(from, to, message, secret);
+        self.pose(from, to, message, credentials);
         let until = self.now.after(Span::from_secs(5));
         while self.fakes[&from].answers.len() == before && self.now < until {
             self.pass(Span::from_millis(50));
@@ -180,11 +180,17 @@ impl Net {
     }
 
     /// Asks, and delivers what can be delivered at once.
-    pub fn pose(&mut self, from: SocketAddr, to: SocketAddr, message: impl Into<Message>, secret: Option<&str>) {
+    pub fn pose(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        message: impl Into<Message>,
+        credentials: Option<Credentials>,
+    ) {
         let (mut out, now) = (Outbox::new(), self.now);
         let deadline = now.after(Span::from_secs(4));
         let fake = self.fakes.entry(from).or_default();
-        fake.asker.ask_with_secret(now, &[to], message.into(), secret, deadline, &mut out);
+        fake.asker.ask_with(now, &[to], message.into(), credentials, deadline, &mut out);
         self.put(from, &mut out);
         self.deliver();
     }
@@ -313,15 +319,9 @@ impl Net {
         secret: Option<&str>,
         takeover: bool,
     ) -> Result<PublishGrant, Refused> {
-        let request = PublishRequest {
-            stream: name(stream),
-            key: [key; 32],
-            proof: [0; 32],
-            takeover,
-            at_cache: None,
-            ticket: Blob::default(),
-        };
-        match self.ask_with_secret(host(domain, n), index_addr(domain), request, secret) {
+        let request = PublishRequest { takeover, ..request_for(stream, key) };
+        let credentials = Credentials { key: publisher(key), secret: secret.map(str::to_owned) };
+        match self.ask_with(host(domain, n), index_addr(domain), request, Some(credentials)) {
             Some(Message::PublishGrant(grant)) => Ok(grant),
             Some(Message::Refused(refused)) => Err(refused),
             other => panic!("neither granted nor refused: {other:?}"),
@@ -342,7 +342,7 @@ impl Net {
             cache_core::peer_id::Location { area: u16::from(domain), ..Default::default() },
             n,
         );
-        Join { stream: name(stream), peer, listen: Some(addr("0.0.0.0:5000")), ticket: Blob::default() }
+        Join { stream: name(stream), peer, listen: Some(addr("0.0.0.0:9000")), ticket: Blob::default() }
     }
 
     pub fn join(&mut self, domain: u8, n: u16, stream: &str) -> Result<Joined, RefusalReason> {
@@ -352,5 +352,23 @@ impl Net {
             Some(Message::Refused(refused)) => Err(refused.reason),
             other => panic!("neither joined nor refused: {other:?}"),
         }
+    }
+}
+
+/// The key pair that tests call by a number.
+pub fn publisher(key: u8) -> PublisherKey {
+    PublisherKey::from_seed(&[key; 32])
+}
+
+/// A request for `stream` that names publisher `key`'s key and proves nothing.
+pub fn request_for(stream: &str, key: u8) -> PublishRequest {
+    PublishRequest {
+        stream: name(stream),
+        key: publisher(key).public(),
+        proof: [0; 32],
+        possession: [0; 64],
+        takeover: false,
+        at_cache: None,
+        ticket: Blob::default(),
     }
 }

@@ -177,7 +177,7 @@ any_struct! {
     DialBackAck { nonce }
     KeysQuery { stream }
     Keys { stream, keys }
-    PublishRequest { stream, key, proof, takeover, at_cache, ticket }
+    PublishRequest { stream, key, proof, possession, takeover, at_cache, ticket }
     PublishGrant { stream, epoch, next, caches }
     CacheReport { advertise, load_permille, viewers, draining }
     CacheReportAck {}

@@ -33,8 +33,8 @@ pub struct Config {
     pub lease_s: u64,
     /// Most PeerIDs leased at once.
     pub ids_max: usize,
-    /// Most PeerIDs leased to one IP address.
-    pub ids_per_address_max: usize,
+    /// Most PeerIDs leased to one /24 (IPv6: /56).
+    pub ids_per_prefix_max: u32,
     /// Most announcements of streams kept.
     pub streams_max: usize,
     /// How long an announcement holds, in seconds.
@@ -113,7 +113,7 @@ impl Default for Config {
             mmdb_asn: None,
             lease_s: ids.lease.micros() / 1_000_000,
             ids_max: ids.ids_max,
-            ids_per_address_max: ids.ids_per_address_max,
+            ids_per_prefix_max: ids.ids_per_prefix_max,
             streams_max: machine.streams_max,
             stream_ttl_s: machine.stream_ttl.micros() / 1_000_000,
             domain: vec![DomainTable {
@@ -143,7 +143,7 @@ impl Config {
             ids: IdsConfig {
                 lease: Span::from_secs(self.lease_s),
                 ids_max: self.ids_max,
-                ids_per_address_max: self.ids_per_address_max,
+                ids_per_prefix_max: self.ids_per_prefix_max,
             },
             streams_max: self.streams_max,
             stream_ttl: Span::from_secs(self.stream_ttl_s),

@@ -118,6 +118,11 @@ impl Asker {
         self.socket.local_addr().expect("bound")
     }
 
+    /// The cookie of the server that was asked last.
+    pub fn cookie(&self) -> Cookie {
+        self.cookie
+    }
+
     pub fn send(&self, to: SocketAddr, exchange: u32, message: Message) {
         let packet = Datagram { exchange, cookie: self.cookie, message }.encode(&self.cluster).expect("fits");
         self.socket.send_to(&packet, to).expect("sent");

@@ -127,6 +127,7 @@ mod tests {
             stream: name(stream),
             key,
             proof,
+            possession: [0; 64],
             takeover: false,
             at_cache: None,
             ticket: Blob::default(),

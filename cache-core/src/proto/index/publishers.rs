@@ -4,7 +4,7 @@ use super::publish::Authority;
 use super::pulls::Outcome;
 use super::terms::{Grant, SAME_REQUEST};
 use super::{Answer, Index};
-use crate::sign::stream_id;
+use crate::sign::{check_request, stream_id};
 use crate::time::Time;
 use crate::units::{ChunkSeq, Epoch, StreamId};
 use crate::wire::datagram::Cookie;
@@ -31,6 +31,12 @@ impl Index {
             return Answer::refuse(RefusalReason::NotAuthorised);
         };
         let stream = stream_id(&request.stream);
+        if !check_request(&request.key, stream, cookie, &request.possession) {
+            // Everybody knows a live publisher's key: whoever only names it could fence it, and push its term out of
+            // the keys that viewers are told.
+            self.stats.not_authorised += 1;
+            return Answer::refuse(RefusalReason::BadSignature);
+        }
         let caches = self.caches_for_publisher(now, stream, request);
         if caches.is_empty() {
             return Answer::refuse_for_now(RefusalReason::NoCache, RETRY_MS);

@@ -25,6 +25,10 @@ pub const LOCATE_DEADLINE: Span = Span::from_secs(1);
 /// Waiting questions of one stream; a crowd of more is told to come again.
 const PARKED_PER_STREAM: usize = 256;
 
+/// Answers of the route server kept at most, for each stream that may be located at once. Our guess: what a second of
+/// questions for made-up names brings is refused long before it costs a megabyte.
+const KEPT_PER_LOCATING: usize = 16;
+
 /// What the route server said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -56,7 +60,8 @@ pub struct PullStats {
     pub asked: u64,
     /// Questions that waited.
     pub parked: u64,
-    /// Questions that could not wait: `locating_max`, `parked_max`, or the bound of one stream.
+    /// Questions that could not wait: `locating_max` (or 16 times as many answers kept), `parked_max`, or the bound of
+    /// one stream.
     pub parking_full: u64,
     /// Streams that the route server knew.
     pub located: u64,
@@ -109,6 +114,7 @@ impl Pulls {
 
     /// Lets a question wait until `stream` is located. One that repeats (same address, same exchange) takes its own place.
     pub fn park(&mut self, stream: StreamId, from: SocketAddr, question: Datagram) -> Parked {
+        let kept = self.streams.len();
         let parked = match self.streams.get_mut(&stream) {
             Some(State::Asking { parked }) => {
                 if let Some(own) = parked.iter_mut().find(|(a, q)| *a == from && q.exchange == question.exchange) {
@@ -122,7 +128,11 @@ impl Pulls {
                 parked.push((from, question));
                 Parked::Behind
             }
-            _ if self.asking >= self.locating_max || self.waiting >= self.parked_max => {
+            known
+                if self.asking >= self.locating_max
+                    || self.waiting >= self.parked_max
+                    || (known.is_none() && kept >= self.locating_max * KEPT_PER_LOCATING) =>
+            {
                 self.stats.parking_full += 1;
                 return Parked::Full;
             }
@@ -211,6 +221,19 @@ mod tests {
         assert_eq!(pulls.outcome(Time::from_millis(1_000), NEWS), None);
         pulls.expire(Time::from_millis(1_000));
         assert!(pulls.is_empty());
+    }
+
+    #[test]
+    fn answers_for_made_up_names_are_bounded() {
+        let mut pulls = Pulls::new(1, 2);
+        for n in 0..100 {
+            if pulls.park(StreamId(n), from(), question(1)) == Parked::First {
+                pulls.resolve(Time::ZERO, StreamId(n), Outcome::Unanswered);
+            }
+        }
+        assert_eq!((pulls.len(), pulls.stats.parking_full), (KEPT_PER_LOCATING, 100 - KEPT_PER_LOCATING as u64));
+        pulls.expire(Time::ZERO.after(OUTCOME_KEPT));
+        assert_eq!(pulls.park(StreamId(100), from(), question(1)), Parked::First, "a moment later there is room");
     }
 
     #[test]

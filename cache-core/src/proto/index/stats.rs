@@ -30,7 +30,7 @@ pub struct IndexStats {
     pub streams_full: u64,
     /// Terms granted to publishers.
     pub grants: u64,
-    /// Publish requests without the right secret.
+    /// Publish requests without the right secret, or not signed by the key they name.
     pub not_authorised: u64,
     /// Publish requests for a name that another holds.
     pub name_taken: u64,

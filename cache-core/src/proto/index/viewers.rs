@@ -40,8 +40,12 @@ impl Index {
         let (listed, to_prove) = self.addresses(stream, me, from, join.listen);
         match self.swarms.join(now, stream, me, from, listed) {
             Ok(()) => {}
-            Err(JoinError::Full) => return Answer::refuse_for_now(RefusalReason::Full, FULL_RETRY_MS),
-            Err(JoinError::Taken) => return Answer::refuse_for_now(RefusalReason::Busy, FULL_RETRY_MS),
+            Err(error) => {
+                // A silent peer may have made way for this one, and was the stream's last.
+                self.resized(stream);
+                let reason = if error == JoinError::Full { RefusalReason::Full } else { RefusalReason::Busy };
+                return Answer::refuse_for_now(reason, FULL_RETRY_MS);
+            }
         }
         if let Some(claimed) = to_prove {
             self.dial_back(now, stream, me, claimed, out);
@@ -141,7 +145,7 @@ impl Index {
     }
 
     /// What a peer's claim to take connections at `listen` is worth: the address that is proved, and the one that is to
-    /// be. Who claims its own address is believed about the port.
+    /// be. Only the source of its datagrams counts as seen: behind a translation another port is another host.
     fn addresses(
         &self,
         stream: StreamId,
@@ -150,13 +154,14 @@ impl Index {
         listen: Option<SocketAddr>,
     ) -> (Option<SocketAddr>, Option<SocketAddr>) {
         let Some(listen) = listen.filter(|listen| listen.port() != 0) else { return (None, None) };
-        if listen.ip().is_unspecified() || listen.ip() == from.ip() {
-            return (Some(SocketAddr::new(from.ip(), listen.port())), None);
+        let claimed = if listen.ip().is_unspecified() { SocketAddr::new(from.ip(), listen.port()) } else { listen };
+        if claimed == from {
+            return (Some(from), None);
         }
         let listed = self.swarms.get(stream).and_then(|swarm| swarm.peers().get(&me)).and_then(|peer| peer.listed);
         match listed {
-            Some(proved) if proved == listen => (Some(proved), None),
-            _ => (None, Some(listen)),
+            Some(proved) if proved == claimed => (Some(proved), None),
+            _ => (None, Some(claimed)),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::sign::{ChunkFault, stream_id};
 use crate::time::{Span, Time};
 use crate::units::{CHUNK_SPAN, ChunkSeq, StreamId};
 use crate::wire::exchange::{Leave, StreamInfo, Unavailable};
+use crate::wire::index::StreamKey;
 use crate::wire::{BufferMap, ChunkHeader, Frame, RefusalReason, Refused};
 
 /// How long the first chunks may take before the cache is asked once more where to begin. Our guess.
@@ -209,18 +210,23 @@ impl Conductor {
             Some(JoinEvent::Joined(joined)) => {
                 self.size = joined.size;
                 self.cache.caches(&joined.caches);
-                t.out.push(Output::Keys { keys: joined.keys.into_vec() });
-                self.scheduler.requests.keys_came();
+                self.take_keys(t, joined.keys.into_vec());
                 self.near.learn(t, self.join.id(), self.size, &joined.members);
                 self.next_tick = t.now;
             }
             Some(JoinEvent::Size(size)) => self.size = size,
-            Some(JoinEvent::Keys(keys)) => {
-                t.out.push(Output::Keys { keys });
-                self.scheduler.requests.keys_came();
-            }
+            Some(JoinEvent::Keys(keys)) => self.take_keys(t, keys),
             Some(JoinEvent::Failed(end)) => self.finish(t, end),
             None => {}
+        }
+    }
+
+    /// Keys replace those known. None is what an index says that was restarted and has not heard of the publisher yet:
+    /// what was good goes on being good.
+    fn take_keys(&mut self, t: &mut Turn<'_>, keys: Vec<StreamKey>) {
+        if !keys.is_empty() {
+            t.out.push(Output::Keys { keys });
+            self.scheduler.requests.keys_came();
         }
     }
 
@@ -271,7 +277,10 @@ impl Conductor {
             Frame::Request(request) => self.upload.request(t, link, &request, self.stream, buffer),
             Frame::Unavailable(said) => self.not_from_partner(t, link, &said),
             Frame::PartnersQuery(_) => self.near.partners.answer(t, link),
-            Frame::Partners(list) => self.near.learn(t, self.join.id(), self.size, &list.peers),
+            Frame::Partners(list) if self.near.partners.was_asked(link) => {
+                self.near.learn(t, self.join.id(), self.size, &list.peers);
+            }
+            Frame::Partners(_) => t.stats.lists_unasked += 1,
             Frame::Leave(Leave { reason }) | Frame::Refused(Refused { reason, .. }) => {
                 t.close(link);
                 self.lost(t, link, reason == RefusalReason::Full);
@@ -363,7 +372,12 @@ impl Conductor {
         let in_time = self.scheduler.requests.given_up(link, seq, from_cache);
         match checked {
             Ok(()) if asked => self.take_in(t, link, header, in_time),
-            Ok(()) => t.stats.chunks_unrequested += 1,
+            Ok(()) => {
+                t.stats.chunks_unrequested += 1;
+                if self.near.partners.get_mut(link).is_some_and(super::partners::Partner::sent_unasked) {
+                    self.part(t, link, RefusalReason::BadMessage);
+                }
+            }
             Err(ChunkFault::UnknownEpoch(_)) => {
                 t.stats.chunks_unknown_epoch += 1;
                 if asked {

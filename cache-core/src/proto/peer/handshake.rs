@@ -174,7 +174,7 @@ impl Handshakes {
             Some(RefusalReason::UnknownStream)
         } else if us.id == PeerId::NONE || hello.peer == us.id {
             Some(RefusalReason::Busy)
-        } else if members.is_banned(hello.peer, t.now) {
+        } else if members.is_banned(hello.peer, from.ip(), t.now) {
             Some(RefusalReason::BadSignature)
         } else {
             None
@@ -187,6 +187,8 @@ impl Handshakes {
         let ours_stays = us.id < hello.peer;
         let replaces = match partners.link_of(hello.peer) {
             Some((_, true)) if ours_stays => return second_link(t, link),
+            // Who only names a partner's id does not take its place.
+            Some((older, _)) if !partners.is_at(older, from.ip()) => return second_link(t, link),
             Some((older, _)) => Some(older),
             None => None,
         };
@@ -239,13 +241,14 @@ fn welcomed(
 ) -> Outcome {
     let peer = welcome.peer;
     // A cache, ourselves, or a peer that was banned: no partner.
-    if peer == PeerId::NONE || peer == us.id || members.is_banned(peer, t.now) {
+    if peer == PeerId::NONE || peer == us.id || members.is_banned(peer, to.addr.ip(), t.now) {
         members.avoid(to.addr, t.in_ms(t.tuning().ban_ms));
         t.close(link);
         return Outcome::Nothing;
     }
     let replaces = partners.link_of(peer);
-    if replaces.is_some_and(|(_, dialled)| dialled || us.id > peer) {
+    let elsewhere = replaces.is_some_and(|(older, _)| !partners.is_at(older, to.addr.ip()));
+    if elsewhere || replaces.is_some_and(|(_, dialled)| dialled || us.id > peer) {
         t.close(link);
         return Outcome::Nothing;
     }
@@ -334,6 +337,18 @@ mod tests {
     }
 
     #[test]
+    fn who_only_names_a_partners_id_does_not_take_its_place() {
+        let (mut world, mut side) = (TestWorld::new(Tuning::default()), Side::default());
+        assert_eq!(side.hello(&mut world, &us(1), 1, &hello_of(2)), ["Welcome"]);
+        side.shakes.accepted(&mut world.turn(), LinkId(5), SocketAddr::from(([10, 0, 0, 66], 1)));
+        assert_eq!(side.frame(&mut world, &us(1), 5, &hello_of(2)), ["Refused", "close"]);
+        assert_eq!(side.partners.links(), [LinkId(1)]);
+        // Nor does a wrong chunk under another's name get that one banned.
+        side.members.ban(id(3), SocketAddr::from(([10, 0, 0, 66], 1)).ip(), Time::NEVER);
+        assert_eq!(side.hello(&mut world, &us(1), 6, &hello_of(3)), ["Welcome"]);
+    }
+
+    #[test]
     fn of_two_links_of_a_pair_the_smaller_ids_stays() {
         for (me, other, said) in [(1, 2, vec!["Refused", "close"]), (2, 1, vec!["close", "Welcome"])] {
             let (mut world, mut side) = (TestWorld::new(Tuning::default()), Side::default());
@@ -348,7 +363,7 @@ mod tests {
     #[test]
     fn strangers_are_refused_with_the_reason() {
         let (mut world, mut side) = (TestWorld::new(Tuning::default()), Side::default());
-        side.members.ban(id(4), Time::NEVER);
+        side.members.ban(id(4), addr(50_000).ip(), Time::NEVER);
         let mut other_stream = us(1);
         other_stream.stream = StreamId(2);
         for (us, frame) in [(us(1), hello_of(1)), (other_stream, hello_of(2)), (us(1), hello_of(4))] {

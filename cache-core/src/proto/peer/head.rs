@@ -18,6 +18,9 @@ const LAG_NORMAL: u64 = 3;
 /// The share of a greater lag that corrects the estimate each time. Our guess: smooth over jitter, there in seconds.
 const CORRECTION: u64 = 4;
 
+/// Ages beyond this are all the same: 36 000 years.
+const AGE_MAX_US: i64 = 1 << 60;
+
 /// An estimate of the head and of each chunk's time of publishing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
@@ -61,9 +64,12 @@ impl Head {
     }
 
     /// How long ago `seq` was published, in microseconds; negative when it will be.
-    pub(super) const fn age_us(&self, seq: ChunkSeq, now: Time) -> i64 {
-        let since_anchor = now.micros() as i64 - self.at.micros() as i64;
-        since_anchor - (seq.get() as i64 - self.anchor.get() as i64) * CHUNK_SPAN.micros() as i64
+    pub(super) fn age_us(&self, seq: ChunkSeq, now: Time) -> i64 {
+        let since_anchor = (now.micros() as i64).saturating_sub(self.at.micros() as i64);
+        let chunks = (seq.get() as i64).saturating_sub(self.anchor.get() as i64);
+        let age = since_anchor.saturating_sub(chunks.saturating_mul(CHUNK_SPAN.micros() as i64));
+        // A publisher may number its chunks as it likes; what is reckoned with an age must not overflow either.
+        age.clamp(-AGE_MAX_US, AGE_MAX_US)
     }
 
     fn by_clock(&self, now: Time) -> ChunkSeq {
@@ -92,6 +98,14 @@ mod tests {
         assert_eq!(head.newest(), seq(100));
         assert_eq!(head.age_us(seq(105), ms(6_500)), 500_000);
         assert_eq!(head.age_us(seq(110), ms(6_500)), -500_000);
+    }
+
+    #[test]
+    fn numbers_that_jump_across_the_world_do_not_overflow() {
+        let mut head = Head::new(seq(0), ms(5_000));
+        assert_eq!(head.age_us(seq(u64::MAX / 2), ms(5_000)), -AGE_MAX_US);
+        head.observe(seq(u64::MAX / 2), ms(5_000));
+        assert_eq!(head.age_us(seq(0), ms(5_000)), AGE_MAX_US);
     }
 
     #[test]

@@ -82,6 +82,7 @@ pub(super) struct Join {
     renewal: Option<QuestionId>,
     heartbeat: Option<QuestionId>,
     heartbeat_period: Span,
+    last_heartbeat: Time,
     next_heartbeat: Time,
     keys: Option<QuestionId>,
     next_keys: Time,
@@ -106,6 +107,7 @@ impl Join {
             renewal: None,
             heartbeat: None,
             heartbeat_period: HEARTBEAT_MIN,
+            last_heartbeat: Time::ZERO,
             next_heartbeat: Time::NEVER,
             keys: None,
             next_keys: Time::ZERO,
@@ -177,14 +179,16 @@ impl Join {
             return said.drain().filter_map(|said| self.said(t, said)).next();
         }
         match &datagram.message {
-            Message::DialBack(asked) => {
+            // Nobody but the index: who answers strangers lets them choose whom it writes to.
+            Message::DialBack(asked) if self.indexes.contains(&from) => {
                 let cookie = self.asker.cookie(from);
                 let message = DialBackAck { nonce: asked.nonce }.into();
                 let answer = Datagram { exchange: datagram.exchange, cookie, message };
                 t.out.push(Output::Datagram { to: from, datagram: answer });
             }
             Message::SizeChanged(news) if news.stream == self.stream && self.indexes.contains(&from) => {
-                return Some(JoinEvent::Size(news.size));
+                // It answers no question, so anybody can forge it: the number is asked for, not taken from it.
+                self.next_heartbeat = self.next_heartbeat.min(self.last_heartbeat.after(HEARTBEAT_MIN).max(t.now));
             }
             _ => t.stats.datagrams_unexpected += 1,
         }
@@ -213,7 +217,7 @@ impl Join {
                 self.stage = Stage::Indexing(asked.map_or(Step::Ask { at: t.now.after(RETRY) }, Step::Asked));
             }
             Stage::In if self.next_heartbeat <= t.now && self.heartbeat.is_none() => {
-                self.next_heartbeat = t.now.after(self.heartbeat_period);
+                (self.last_heartbeat, self.next_heartbeat) = (t.now, t.now.after(self.heartbeat_period));
                 let beat = PeerHeartbeat { stream: self.stream, peer: self.id };
                 self.heartbeat = self.ask(t, false, beat.into());
             }
@@ -257,7 +261,13 @@ impl Join {
                 send(t, said);
                 None
             }
-            AskerOutput::Answered { question, message, .. } => self.answered(t, question, message),
+            AskerOutput::Answered { question, from, message } => {
+                // The index that answers is asked first from here on, and told of the leave.
+                if let Some(at) = self.indexes.iter().position(|index| *index == from) {
+                    self.indexes[..=at].rotate_right(1);
+                }
+                self.answered(t, question, message)
+            }
             AskerOutput::Failed { question } => {
                 t.stats.questions_failed += 1;
                 self.failed(t, question);
@@ -276,7 +286,7 @@ impl Join {
                 self.stage = Stage::In;
                 self.seen = Some(joined.seen);
                 self.heartbeat_period = Span::from_millis(u64::from(joined.heartbeat_ms)).max(HEARTBEAT_MIN);
-                self.next_heartbeat = t.now.after(self.heartbeat_period);
+                (self.last_heartbeat, self.next_heartbeat) = (t.now, t.now.after(self.heartbeat_period));
                 self.next_refresh = t.now.after(REFRESH_PERIOD);
                 t.stats.rejoins += u64::from(self.ever_in);
                 self.ever_in = true;
@@ -508,15 +518,43 @@ mod tests {
     }
 
     #[test]
-    fn a_dial_back_is_answered_and_only_the_index_may_change_n() {
+    fn only_the_index_is_answered_and_what_anybody_could_forge_is_not_believed() {
         let mut dialogue = Dialogue::joined();
+        let before = dialogue.asked.len();
+        assert_eq!(dialogue.receive(3, 99, DialBack { nonce: 5 }), None);
+        assert_eq!(dialogue.asked.len(), before, "a stranger's dial-back");
         dialogue.receive(2, 99, DialBack { nonce: 5 });
         let (to, answer) = dialogue.asked.last().expect("an answer");
         assert_eq!((to.port(), answer.exchange), (2, 99));
         assert_eq!(answer.message, DialBackAck { nonce: 5 }.into());
         let news = SizeChanged { stream: STREAM, size: 1_000_000 };
         assert_eq!(dialogue.receive(3, 0, news.clone()), None);
-        assert_eq!(dialogue.receive(2, 0, news), Some(JoinEvent::Size(1_000_000)));
+        dialogue.pass(600);
+        assert_eq!(dialogue.last().1, "DialBackAck");
+        assert_eq!(dialogue.receive(2, 0, news.clone()), None);
+        dialogue.pass(0);
+        assert_eq!(dialogue.last(), (2, "PeerHeartbeat"));
+        let ack = PeerHeartbeatAck { stream: STREAM, size: 9 };
+        assert_eq!(dialogue.answer(2, ack), Some(JoinEvent::Size(9)));
+        dialogue.receive(2, 0, news);
+        let asked = dialogue.asked.len();
+        dialogue.pass(499);
+        assert_eq!(dialogue.asked.len(), asked, "not more often than heartbeats may be");
+    }
+
+    #[test]
+    fn the_index_that_answered_is_asked_next_and_told_of_the_leave() {
+        let mut dialogue = Dialogue::new();
+        dialogue.answer(1, RouteJoined { indexes: List::first_of([addr(2), addr(3)]), ..routed(5) });
+        dialogue.pass(250);
+        dialogue.pass(500);
+        assert_eq!(dialogue.last(), (3, "Join"), "index 2 is silent");
+        dialogue.answer(3, joined());
+        dialogue.pass(5_000);
+        assert_eq!(dialogue.last(), (3, "PeerHeartbeat"));
+        dialogue.join.leave(&mut dialogue.world.turn());
+        dialogue.collect();
+        assert!(dialogue.asked.iter().any(|(to, d)| (to.port(), d.message.name()) == (3, "PeerLeave")));
     }
 
     #[test]

@@ -5,13 +5,17 @@
 //! sent a wrong chunk for long.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::turn::Turn;
 use crate::peer_id::{PeerId, Tier};
 use crate::prng::Prng;
 use crate::time::Time;
 use crate::wire::exchange::PeerEntry;
+
+/// Most members, whatever comes between two evictions: eq. (1) for the greatest N, an answer of the index and two
+/// partner lists.
+const MEMBERS_MAX: usize = 192;
 
 /// Most banned peers, and most addresses remembered as failed: the entry that ends first makes room. Our guess.
 const REMEMBERED_MAX: usize = 128;
@@ -26,7 +30,8 @@ struct Member {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Members {
     known: BTreeMap<PeerId, Member>,
-    banned: BTreeMap<PeerId, Time>,
+    /// By id and address: who only names another's id must not get that one banned.
+    banned: BTreeMap<(PeerId, IpAddr), Time>,
     avoided: BTreeMap<SocketAddr, Time>,
 }
 
@@ -39,9 +44,15 @@ impl Members {
         self.known.keys().copied()
     }
 
-    /// `entry` was heard of at `now`.
+    /// `entry` was heard of at `now`. The address of a known member stays: hearsay does not move it, a dial that fails
+    /// removes it.
     pub(super) fn learn(&mut self, entry: &PeerEntry, now: Time) {
-        if entry.peer != PeerId::NONE && !self.is_banned(entry.peer, now) {
+        if let Some(member) = self.known.get_mut(&entry.peer) {
+            member.heard = now;
+        } else if entry.peer != PeerId::NONE
+            && !self.is_banned(entry.peer, entry.addr.ip(), now)
+            && self.known.len() < MEMBERS_MAX
+        {
             self.known.insert(entry.peer, Member { addr: entry.addr, heard: now });
         }
     }
@@ -91,15 +102,17 @@ impl Members {
         self.avoided.insert(addr, until);
     }
 
-    /// Refuses a peer until then.
-    pub(super) fn ban(&mut self, peer: PeerId, until: Time) {
-        self.forget(peer);
-        make_room(&mut self.banned, peer);
-        self.banned.insert(peer, until);
+    /// Refuses a peer at an address until then.
+    pub(super) fn ban(&mut self, peer: PeerId, ip: IpAddr, until: Time) {
+        if self.known.get(&peer).is_some_and(|member| member.addr.ip() == ip) {
+            self.forget(peer);
+        }
+        make_room(&mut self.banned, (peer, ip));
+        self.banned.insert((peer, ip), until);
     }
 
-    pub(super) fn is_banned(&self, peer: PeerId, now: Time) -> bool {
-        self.banned.get(&peer).is_some_and(|until| *until > now)
+    pub(super) fn is_banned(&self, peer: PeerId, ip: IpAddr, now: Time) -> bool {
+        self.banned.get(&(peer, ip)).is_some_and(|until| *until > now)
     }
 }
 
@@ -183,13 +196,13 @@ mod tests {
     fn the_banned_are_not_learned_again_and_the_list_of_them_is_bounded() {
         let mut members = Members::default();
         members.learn(&at(1, 1), NOW);
-        members.ban(at(1, 1).peer, Time::from_millis(5_000));
+        members.ban(at(1, 1).peer, at(1, 1).addr.ip(), Time::from_millis(5_000));
         members.learn(&at(1, 1), Time::from_millis(4_999));
         assert_eq!(members.len(), 0);
         members.learn(&at(1, 1), Time::from_millis(5_000));
         assert_eq!(members.len(), 1);
         for node in 0..1_000 {
-            members.ban(at(9, node).peer, Time::from_millis(9_000));
+            members.ban(at(9, node).peer, at(9, node).addr.ip(), Time::from_millis(9_000));
         }
         assert_eq!(members.banned.len(), REMEMBERED_MAX);
     }

@@ -92,7 +92,7 @@ impl Neighbourhood {
         if let Some(partner) = self.partners.remove(link) {
             t.stats.peers_banned += 1;
             let until = t.in_ms(t.tuning().ban_ms);
-            self.members.ban(partner.id, until);
+            self.members.ban(partner.id, partner.source.ip(), until);
             if let Some(addr) = partner.addr {
                 self.members.avoid(addr, until);
             }

@@ -6,7 +6,7 @@
 //! ranked ([`super::cache_link`]).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::event::LinkId;
 use super::request_rate::RequestRate;
@@ -21,6 +21,10 @@ use crate::wire::{BufferMap, List, RefusalReason, WireBufferMap};
 
 /// Questions for partners are answered, and asked, this often at most per link. Our guess.
 const QUERY_PERIOD: Span = Span::from_secs(1);
+
+/// Chunks in a row that nobody asked for, after which a partner is left. Our guess: what late answers to requests that
+/// were repeated bring at most; each costs a signature's check.
+const UNASKED_MAX: u32 = 16;
 
 /// A peer on a link of ours.
 #[derive(Clone, Debug)]
@@ -37,11 +41,15 @@ pub(super) struct Partner {
     pub(super) worth: Worth,
     /// Requests in a row that were not answered.
     pub(super) strikes: u32,
+    /// Chunks in a row that nobody asked for.
+    unasked: u32,
     since: Time,
     heard: Time,
     /// A map that came before we had a position to read its base by.
     unread: Option<WireBufferMap>,
     answered: Time,
+    /// It was asked for its partners, and has not said them.
+    asked: bool,
 }
 
 impl Partner {
@@ -55,21 +63,29 @@ impl Partner {
             rate: RequestRate::new(t.tuning().request_floor),
             worth: Worth::new(t.now),
             strikes: 0,
+            unasked: 0,
             since: t.now,
             heard: t.now,
             unread: None,
             answered: Time::ZERO,
+            asked: false,
         }
     }
 
     /// It gave a chunk that it was asked for; `in_time`: before the request was given up.
     pub(super) fn delivered(&mut self, seq: ChunkSeq, in_time: bool) {
-        self.strikes = 0;
+        (self.strikes, self.unasked) = (0, 0);
         self.worth.downloaded();
         self.map.set(seq, true);
         if in_time {
             self.rate.completed();
         }
+    }
+
+    /// It sent a good chunk that nobody asked for. Whether that was one too many.
+    pub(super) const fn sent_unasked(&mut self) -> bool {
+        self.unasked += 1;
+        self.unasked > UNASKED_MAX
     }
 
     fn entry(&self) -> Option<PeerEntry> {
@@ -192,7 +208,8 @@ impl Partners {
         if short_of_members && self.next_query <= t.now && !self.up.is_empty() {
             self.next_query = t.now.after(QUERY_PERIOD);
             let at = t.rng.below(self.up.len());
-            if let Some(link) = self.up.keys().nth(at) {
+            if let Some((link, partner)) = self.up.iter_mut().nth(at) {
+                partner.asked = true;
                 t.send(*link, PartnersQuery {});
             }
         }
@@ -213,6 +230,17 @@ impl Partners {
     pub(super) fn silent(&self, t: &Turn<'_>) -> Vec<LinkId> {
         let silence = t.tuning().silence_max();
         self.up.iter().filter(|(_, p)| p.heard.after(silence) <= t.now).map(|(link, _)| *link).collect()
+    }
+
+    /// Whether the partner list that came on `link` was asked for; once for each question. The newest members stay
+    /// longest, so that whoever could name some at will would soon be surrounding us.
+    pub(super) fn was_asked(&mut self, link: LinkId) -> bool {
+        self.up.get_mut(&link).is_some_and(|partner| std::mem::take(&mut partner.asked))
+    }
+
+    /// Whether the partner on `link` is at this address.
+    pub(super) fn is_at(&self, link: LinkId, ip: IpAddr) -> bool {
+        self.up.get(&link).is_some_and(|partner| partner.source.ip() == ip)
     }
 
     /// Answers a question for partners, once a second per link at most.
@@ -330,6 +358,17 @@ mod tests {
     }
 
     #[test]
+    fn unasked_chunks_are_borne_for_a_while() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut partners = partners(&mut world, 1);
+        let partner = partners.get_mut(LinkId(1)).expect("there");
+        assert!((0..16).all(|_| !partner.sent_unasked()));
+        partner.delivered(ChunkSeq::new(101), true);
+        assert!((0..16).all(|_| !partner.sent_unasked()), "in a row");
+        assert!(partner.sent_unasked());
+    }
+
+    #[test]
     fn three_missed_heartbeats_and_it_is_gone() {
         let mut world = TestWorld::new(Tuning::default());
         let mut partners = partners(&mut world, 2);
@@ -353,6 +392,17 @@ mod tests {
         assert_eq!(partners.lowest(&mut world.turn(), id(1)), [LinkId(1), LinkId(2)]);
         assert_eq!(frames(&mut world), [(1, "Leave"), (2, "Leave")]);
         assert_eq!(partners.lowest(&mut world.turn(), id(1)), [], "once a period");
+    }
+
+    #[test]
+    fn a_partner_list_is_taken_once_for_each_question() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut partners = partners(&mut world, 1);
+        let window = BufferMap::new(ChunkSeq::new(100));
+        assert!(!partners.was_asked(LinkId(1)));
+        partners.tick(&mut world.turn(), &window, true);
+        assert!(frames(&mut world).contains(&(1, "PartnersQuery")));
+        assert!(partners.was_asked(LinkId(1)) && !partners.was_asked(LinkId(1)));
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub struct Stats {
     pub frames_unexpected: u64,
     /// Questions for partners left unanswered because they came too often.
     pub queries_over_limit: u64,
+    /// Partner lists that nobody asked for, passed over.
+    pub lists_unasked: u64,
 
     /// Requested chunks refused because too many waited for that partner.
     pub uploads_over_limit: u64,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::event::{LinkId, Output};
 use super::play_buffer::PlayBuffer;
 use super::turn::Turn;
+use crate::limits::WINDOW_CHUNKS;
 use crate::time::{Span, Time};
 use crate::units::{BitRate, ByteCount, ChunkSeq, StreamId};
 use crate::wire::RefusalReason;
@@ -52,8 +53,15 @@ impl Upload {
         }
         let queue = self.queues.entry(link).or_default();
         let mut refused = Refusals { stream, link, run: None };
+        let mut left = WINDOW_CHUNKS;
         for run in request.runs.iter() {
-            for offset in 0..u64::from(run.count.min(256)) {
+            for offset in 0..u64::from(run.count).min(WINDOW_CHUNKS) {
+                if left == 0 {
+                    // Nobody lacks more than a window; a few bytes of runs must not draw thousands of refusals.
+                    t.stats.uploads_over_limit += 1;
+                    return refused.flush(t);
+                }
+                left -= 1;
                 let seq = run.first.ahead(offset);
                 let reason = match buffer {
                     Some(buffer) if buffer.map().holds(seq) => {
@@ -250,6 +258,16 @@ mod tests {
         ask(&mut upload, &mut world, &buffer, 1, &[(100, 8)]);
         assert_eq!(said(&mut world), ["1:Busy 102+6", "1>100", "1>101"]);
         assert_eq!(world.stats.uploads_over_limit, 6);
+    }
+
+    #[test]
+    fn one_request_draws_a_window_of_answers_at_most() {
+        let (mut world, mut upload) = (TestWorld::new(Tuning::default()), Upload::default());
+        let buffer = drawn(100, &"#.".repeat(100));
+        let tuning = Tuning { upload_queue_max: 1, ..Tuning::default() };
+        world.config.tuning = tuning;
+        ask(&mut upload, &mut world, &buffer, 1, &[(100, 256); 32]);
+        assert!(said(&mut world).len() <= 256 + 2, "each answered run is a frame");
     }
 
     #[test]

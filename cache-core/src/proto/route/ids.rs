@@ -17,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::peer_id::{Location, PeerId};
 use crate::prng::mix;
+use crate::proto::gate::prefix_of;
 use crate::time::{Span, Time};
 
 /// Numbers tried in one area before it counts as full. Our guess: in an area nine tenths leased one in a thousand
@@ -42,15 +43,16 @@ pub struct IdsConfig {
     pub lease: Span,
     /// Most ids leased at once.
     pub ids_max: usize,
-    /// Most ids leased to one IP address.
-    pub ids_per_address_max: usize,
+    /// Most ids leased to one network: the /24 of an IPv4 address, the /56 of an IPv6 one, of which a single subscriber has
+    /// more addresses than there are ids.
+    pub ids_per_prefix_max: u32,
 }
 
 impl Default for IdsConfig {
-    /// 10 minutes (our guess: a viewer's pause), 2 million ids (about 300 MB), 4096 ids behind one address (a large
-    /// carrier's address translation).
+    /// 10 minutes (our guess: a viewer's pause), 2 million ids (about 300 MB), 4096 ids behind one /24 (a campus or a
+    /// carrier's address translation; the index server's bound).
     fn default() -> IdsConfig {
-        IdsConfig { lease: Span::from_secs(600), ids_max: 2_000_000, ids_per_address_max: 4096 }
+        IdsConfig { lease: Span::from_secs(600), ids_max: 2_000_000, ids_per_prefix_max: 4096 }
     }
 }
 
@@ -76,8 +78,8 @@ pub struct IdsStats {
     pub area_full: u64,
     /// Refusals because [`IdsConfig::ids_max`] was met.
     pub ids_full: u64,
-    /// Refusals because [`IdsConfig::ids_per_address_max`] was met.
-    pub address_full: u64,
+    /// Refusals because [`IdsConfig::ids_per_prefix_max`] was met.
+    pub prefix_full: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +96,8 @@ pub struct Ids {
     leases: BTreeMap<PeerId, Lease>,
     /// The id that each address and port has.
     holders: BTreeMap<SocketAddr, PeerId>,
+    /// Leases of each network.
+    prefixes: BTreeMap<u128, u32>,
     /// How far each area has walked.
     walks: BTreeMap<Location, u16>,
     sweep_at: Time,
@@ -109,6 +113,7 @@ impl Ids {
             seed,
             leases: BTreeMap::new(),
             holders: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
             walks: BTreeMap::new(),
             sweep_at: Time::NEVER,
             sweep_from: PeerId::NONE,
@@ -212,9 +217,8 @@ impl Ids {
     }
 
     fn has_room(&mut self, ip: IpAddr) -> Result<bool, IssueError> {
-        let ports = SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX);
-        if self.holders.range(ports).take(self.config.ids_per_address_max).count() >= self.config.ids_per_address_max {
-            self.stats.address_full += 1;
+        if self.prefixes.get(&prefix_of(ip)).is_some_and(|leased| *leased >= self.config.ids_per_prefix_max) {
+            self.stats.prefix_full += 1;
             return Err(IssueError::TooMany);
         }
         if self.leases.len() >= self.config.ids_max {
@@ -225,24 +229,27 @@ impl Ids {
     }
 
     fn lease(&mut self, now: Time, id: PeerId, holder: SocketAddr) {
-        if let Some(other) = self.holders.insert(holder, id).filter(|other| *other != id) {
-            self.leases.remove(&other);
+        if let Some(other) = self.holders.get(&holder).copied().filter(|other| *other != id) {
+            self.free(other);
         }
-        let until = now.after(self.config.lease);
-        if let Some(before) = self.leases.insert(id, Lease { holder, until })
-            && before.holder != holder
-        {
-            self.holders.remove(&before.holder);
-        }
+        self.free(id);
+        self.holders.insert(holder, id);
+        self.leases.insert(id, Lease { holder, until: now.after(self.config.lease) });
+        *self.prefixes.entry(prefix_of(holder.ip())).or_default() += 1;
         if self.sweep_at == Time::NEVER {
-            self.sweep_at = until;
+            self.sweep_at = now.after(self.config.lease);
         }
     }
 
     fn free(&mut self, id: PeerId) {
         let Some(lease) = self.leases.remove(&id) else { return };
-        if self.holders.get(&lease.holder) == Some(&id) {
-            self.holders.remove(&lease.holder);
+        self.holders.remove(&lease.holder);
+        let prefix = prefix_of(lease.holder.ip());
+        if let Some(leased) = self.prefixes.get_mut(&prefix) {
+            *leased -= 1;
+            if *leased == 0 {
+                self.prefixes.remove(&prefix);
+            }
         }
     }
 }
@@ -353,16 +360,26 @@ mod tests {
                 ids.sweep(at);
             }
         }
-        assert_eq!((ids.leased(), ids.holders.len(), ids.next_sweep()), (0, 0, Time::NEVER));
+        assert_eq!((ids.leased(), ids.holders.len(), ids.prefixes.len(), ids.next_sweep()), (0, 0, 0, Time::NEVER));
     }
 
     #[test]
-    fn one_address_cannot_take_more_than_its_share() {
-        let mut ids = ids(IdsConfig { ids_per_address_max: 3, ..IdsConfig::default() });
+    fn one_network_cannot_take_more_than_its_share() {
+        let mut ids = ids(IdsConfig { ids_per_prefix_max: 3, ..IdsConfig::default() });
         let issue = |ids: &mut Ids, port| {
             ids.issue(Time::ZERO, SocketAddr::new(holder(1).ip(), port), HERE, PeerId::NONE).is_ok()
         };
         assert_eq!([1, 2, 3, 4, 3].map(|port| issue(&mut ids, port)), [true, true, true, false, true]);
-        assert_eq!(ids.stats().address_full, 1);
+        assert_eq!(ids.stats().prefix_full, 1);
+        let six = |n: u16| SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, n], 1));
+        let issued = |ids: &mut Ids, n| ids.issue(Time::ZERO, six(n), HERE, PeerId::NONE);
+        let first = issued(&mut ids, 1).expect("another network");
+        assert_eq!(
+            [2, 3, 4].map(|n| issued(&mut ids, n).is_ok()),
+            [true, true, false],
+            "one subscriber's many addresses"
+        );
+        ids.give_back(first, six(1));
+        assert!(issued(&mut ids, 4).is_ok());
     }
 }

@@ -39,6 +39,7 @@ use crate::wire::{List, RefusalReason, Refused};
 
 /// What happened.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one event at a time is handed over, and nearly all are datagrams")]
 pub enum Input {
     /// Time has passed ([`Route::next_timeout`]).
     Tick,

@@ -6,8 +6,9 @@
 //! | stand-alone | only where no secret is asked for; the first key holds the name while it is live | secret, then a term one above the last |
 
 use cache_core::limits::KEYS_PER_STREAM_MAX;
+use cache_core::proto::asker::Credentials;
 use cache_core::proto::index::publish::Authority;
-use cache_core::sign::{KeyRing, publish_authorisation, stream_id};
+use cache_core::sign::{KeyRing, PublisherKey, publish_authorisation, stream_id};
 use cache_core::units::{ChunkSeq, Epoch, StreamId};
 use cache_core::wire::datagram::Cookie;
 use cache_core::wire::exchange::Publish;
@@ -39,7 +40,7 @@ fn is_live(hub: &Hub, id: StreamId) -> bool {
 pub(super) async fn for_upload(
     hub: &Hub,
     name: &StreamName,
-    key: [u8; 32],
+    key: &PublisherKey,
     secret: Option<&str>,
     takeover: bool,
 ) -> Result<Grant, Refused> {
@@ -49,23 +50,25 @@ pub(super) async fn for_upload(
     }
     let mut request = PublishRequest {
         stream: name.clone(),
-        key,
+        key: key.public(),
         proof: [0; 32],
+        possession: [0; 64],
         takeover,
         at_cache: Some(hub.advertise),
         ticket: Blob::default(),
     };
     if let Some(index) = &hub.index {
-        let granted = ask_for_upload(hub, index, &request, secret).await;
+        let credentials = Credentials { key: key.clone(), secret: secret.map(str::to_owned) };
+        let granted = ask_for_upload(hub, index, &request, &credentials).await;
         if !matches!(&granted, Err(refused) if refused.reason == RefusalReason::NoCache) {
             return granted;
         }
         // The index does not know this cache, or no longer: it has been restarted.
         index.report(hub).await;
-        return ask_for_upload(hub, index, &request, secret).await;
+        return ask_for_upload(hub, index, &request, &credentials).await;
     }
     if let Some(secret) = secret {
-        request.proof = publish_authorisation(secret, &Cookie::default(), name, &key);
+        request.proof = publish_authorisation(secret, &Cookie::default(), name, &request.key);
     }
     let authority = hub.rules.judge(&request, &Cookie::default());
     let authority = authority.map_err(|_| Refused::because(RefusalReason::NotAuthorised))?;
@@ -81,9 +84,9 @@ async fn ask_for_upload(
     hub: &Hub,
     index: &IndexClient,
     request: &PublishRequest,
-    secret: Option<&str>,
+    credentials: &Credentials,
 ) -> Result<Grant, Refused> {
-    match index.ask(hub.clock.now(), request.clone(), secret, ANSWER_WITHIN).await {
+    match index.ask(hub.clock.now(), request.clone(), Some(credentials.clone()), ANSWER_WITHIN).await {
         Some(Message::PublishGrant(grant)) => Ok(Grant { epoch: grant.epoch, next: grant.next }),
         Some(Message::Refused(refused)) => Err(refused),
         Some(_) => Err(Refused::because(RefusalReason::BadMessage)),
@@ -107,6 +110,7 @@ pub(super) async fn for_native(hub: &Hub, publish: &Publish) -> Result<KeyRing, 
         stream: publish.stream.clone(),
         key: publish.key,
         proof: [0; 32],
+        possession: [0; 64],
         takeover: false,
         at_cache: None,
         ticket: Blob::default(),

@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use cache_core::limits::{DATAGRAM_BYTES_MAX, STREAMS_PER_REPORT_MAX};
 use cache_core::outbox::Outbox;
-use cache_core::proto::asker::{Asker, AskerOutput, QuestionId};
+use cache_core::proto::asker::{Asker, AskerOutput, Credentials, QuestionId};
 use cache_core::proto::cache::admission::load_permille;
 use cache_core::sign::{ClusterKey, stream_id};
 use cache_core::time::{Span, Time};
@@ -82,18 +82,18 @@ impl IndexClient {
         &self,
         now: Time,
         message: impl Into<Message>,
-        secret: Option<&str>,
+        credentials: Option<Credentials>,
         within: Span,
     ) -> Option<Message> {
         let waiter: Waiter = Rc::new(Mailbox::new(1));
         let question = {
             let mut out = Outbox::new();
             let servers = self.servers.borrow().clone();
-            let question = self.asker.borrow_mut().ask_with_secret(
+            let question = self.asker.borrow_mut().ask_with(
                 now,
                 &servers,
                 message.into(),
-                secret,
+                credentials,
                 now.after(within),
                 &mut out,
             )?;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use cache_core::outbox::Outbox;
 use cache_core::peer_id::PeerId;
 use cache_core::prng::Prng;
-use cache_core::proto::asker::{Asker, AskerOutput, QuestionId};
+use cache_core::proto::asker::{Asker, AskerOutput, Credentials, QuestionId};
 use cache_core::proto::peer::LinkId;
 use cache_core::sign::stream_id;
 use cache_core::time::{Span, Time};
@@ -254,14 +254,15 @@ impl Session {
             stream: self.config.stream.clone(),
             key: self.config.key.public(),
             proof: [0; 32],
+            possession: [0; 64],
             // What was taken over once is ours; a name that was taken from us is not taken back and forth.
             takeover: self.config.takeover && self.counters.grants == 0,
             at_cache: None,
             ticket: Blob::default(),
         };
-        let (secret, deadline) = (self.config.secret.as_deref(), now.after(ANSWER_PATIENCE));
-        let asked = &mut self.asked;
-        let question = self.asker.ask_with_secret(now, &self.indexes, message.into(), secret, deadline, asked);
+        let credentials = Credentials { key: self.config.key.clone(), secret: self.config.secret.clone() };
+        let (asked, deadline) = (&mut self.asked, now.after(ANSWER_PATIENCE));
+        let question = self.asker.ask_with(now, &self.indexes, message.into(), Some(credentials), deadline, asked);
         self.step = question.map_or(Step::Pause(now.after(PAUSE_MAX), Next::Route), Step::Index);
     }
 

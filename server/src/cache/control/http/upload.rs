@@ -54,8 +54,7 @@ pub(super) async fn take(hub: &Rc<Hub>, link: &Rc<Link>, publish: Publish, rest:
 async fn open(hub: &Rc<Hub>, link: &Rc<Link>, publish: &Publish) -> Result<Upload, Refused> {
     let key = PublisherKey::from_seed(&random::bytes().map_err(|_| Refused::because(RefusalReason::Busy))?);
     let secret = publish.secret.as_deref();
-    let Grant { epoch, next } =
-        authority::for_upload(hub, &publish.name, key.public(), secret, publish.takeover).await?;
+    let Grant { epoch, next } = authority::for_upload(hub, &publish.name, &key, secret, publish.takeover).await?;
     let id = stream_id(&publish.name);
     let (opened, resumed) = {
         let store = &mut *hub.store.borrow_mut();
