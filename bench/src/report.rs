@@ -206,7 +206,7 @@ mod tests {
             accounts.push(account);
         }
         Seen {
-            span: Measured { start_us: 1_000, end_us: 2_000 },
+            span: Measured { start_us: 1_000, end_us: 1_800 },
             accounts,
             published: (0..4).map(|at| (10 + at, 1_000 + 200 * at)).collect(),
             checked: Checked::default(),
