@@ -160,8 +160,15 @@ fn shard_count(config: &CacheConfig) -> usize {
     }
 }
 
+/// How many CPUs' time this process may use: those it may run on, or what its cgroup's quota comes to.
 fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The CPUs that this process may run on, by number; none when that cannot be asked.
+fn allowed_cpus() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
 /// One listener per shard, on one port. They share it by SO_REUSEPORT, which another process of the same user would
@@ -216,13 +223,14 @@ fn start_shards(
     ring: &Ring,
 ) -> anyhow::Result<Vec<ShardHandle>> {
     let count = listeners.len();
+    let cpus = allowed_cpus();
     let mut handles = Vec::with_capacity(count);
     for (index, listener) in (0u32..).zip(listeners) {
         let shard = ShardConfig {
             send: config.send,
             connections_max: connections_max.div_ceil(count as u32),
             // With one shard per CPU each has its own; with fewer the kernel places them better, beside others' work.
-            pin_to: (count == cpus()).then_some(index as usize),
+            pin_to: cpus.get(index as usize).copied().filter(|_| cpus.len() == count),
             stall_cutoff: Span::from_secs(config.viewer_stall_s),
             http_back_chunks: config.http_back_chunks,
             drain_deadline: Span::from_secs(config.drain_timeout_s),
