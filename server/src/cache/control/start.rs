@@ -83,6 +83,7 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
         .make()
         .map_err(|error| anyhow::anyhow!("the control plane's executor cannot start: {error}"))?;
     let (writer, ring, slab_file) = memory(&config, listen, shards)?;
+    config.streams_max = streams(&config, &ring);
     let reader = ring.reader(shards as u32)?;
     let shards = start_shards(&config, connections_max, listeners, &ring)?;
     Ok(Started {
@@ -151,6 +152,19 @@ fn connections(config: &CacheConfig, limits: Limits) -> anyhow::Result<u32> {
         );
     }
     Ok(max)
+}
+
+/// Every stream needs a segment of its own: a publisher beyond that is better refused than taken and never served.
+fn streams(config: &CacheConfig, ring: &Ring) -> u32 {
+    let room = u32::try_from(ring.stats().segments_free).unwrap_or(u32::MAX);
+    if room < config.streams_max {
+        tracing::warn!(
+            "streams_max is {} and {} MiB hold {room}: raise memory_mib (2 MiB a stream at least)",
+            config.streams_max,
+            config.memory_mib
+        );
+    }
+    config.streams_max.min(room)
 }
 
 fn shard_count(config: &CacheConfig) -> usize {
