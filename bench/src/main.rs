@@ -33,9 +33,10 @@ use cache_core::sign::{PublisherKey, stream_id};
 use cache_core::units::Epoch;
 use clap::Parser;
 
-use measure::{Durations, wall_us};
+use measure::wall_us;
 use options::{Arguments, Load, Task};
 use publish::{Source, Target, Upload};
+use report::Published;
 use viewers::{Extent, Plan, Trust};
 
 fn main() -> ExitCode {
@@ -93,7 +94,12 @@ fn run(options: &options::Run, stop: &Arc<AtomicBool>) -> Result<bool> {
     // What was seen is told even when the publisher has failed; that the run has failed is told too.
     let seen = seen.transpose()?;
     let passed = match &seen {
-        Some(seen) => tell(&options.load, seen, options.stream.stream.as_str(), late.as_ref().ok())?,
+        Some(seen) => tell(
+            &options.load,
+            seen,
+            options.stream.stream.as_str(),
+            late.as_ref().map_or(Published::Failed, Published::ByUs),
+        )?,
         None => false,
     };
     late.context("publishing failed")?;
@@ -123,7 +129,7 @@ fn watch_only(options: &options::Viewers, stop: &Arc<AtomicBool>) -> Result<bool
     };
     let plan = plan(options.cache, &options.stream, &options.load, trust, options.generated);
     let seen = viewers::watch(plan, extent(&options.load), &|| stop.load(Ordering::Relaxed))?;
-    tell(&options.load, &seen, options.stream.as_str(), None)
+    tell(&options.load, &seen, options.stream.as_str(), Published::Elsewhere)
 }
 
 /// What is published where, and by what its viewers judge it.
@@ -176,7 +182,7 @@ fn extent(load: &Load) -> Extent {
 }
 
 /// Prints and writes the report; whether the run passes.
-fn tell(load: &Load, seen: &viewers::Seen, stream: &str, published: Option<&Durations>) -> Result<bool> {
+fn tell(load: &Load, seen: &viewers::Seen, stream: &str, published: Published<'_>) -> Result<bool> {
     let report = report::report(seen, load.mode_name(), stream, load.viewers, published);
     print!("{}", report.text());
     if let Some(path) = &load.json {

@@ -171,14 +171,26 @@ impl Measured {
     }
 }
 
-/// The numbers of the chunks that were due: from the first to the last that any viewer saw published in the span. A
-/// number between them that nobody saw is due as well.
+/// The numbers of the chunks that were due: all that were published in the span, seen or not. A number between two that
+/// were seen is due; so are those that the stream's even pace puts between the last one seen and the span's end, or
+/// between its beginning and the first: a cache that falls silent must not shorten the list of what it owes.
 pub(crate) fn due(published: &BTreeMap<u64, u64>, span: Measured) -> std::ops::Range<u64> {
-    let mut inside = published.iter().filter(|(_, at)| span.holds(**at)).map(|(seq, _)| *seq);
-    match inside.next() {
-        Some(first) => first..inside.next_back().unwrap_or(first) + 1,
-        None => 0..0,
-    }
+    let mut inside = published.iter().filter(|(_, at)| span.holds(**at)).map(|(seq, at)| (*seq, *at));
+    let Some(first) = inside.next() else { return 0..0 };
+    let last = inside.next_back().unwrap_or(first);
+    let interval = interval(published);
+    // Half an interval is left to a publisher's jitter.
+    let room = |gap_us: u64| (gap_us + interval / 2).saturating_sub(interval).checked_div(interval).unwrap_or(0);
+    let before = published.range(..first.0).next_back().map_or(0, |(seq, _)| first.0 - seq - 1);
+    first.0 - before.min(room(first.1 - span.start_us))..last.0 + 1 + room(span.end_us - last.1)
+}
+
+/// Time from one chunk to the next, on average, in microseconds; 0 when there are not two.
+fn interval(published: &BTreeMap<u64, u64>) -> u64 {
+    let (Some((first, from)), Some((last, to))) = (published.first_key_value(), published.last_key_value()) else {
+        return 0;
+    };
+    to.saturating_sub(*from).checked_div(last - first).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -202,5 +214,20 @@ mod tests {
         assert_eq!(due(&published, span(200, 800)), 8..11);
         assert_eq!(due(&published, span(900, 901)), 11..12);
         assert_eq!(due(&published, span(901, 2_000)), 0..0);
+    }
+
+    #[test]
+    fn what_a_silent_cache_owes_is_due() {
+        let span = Measured { start_us: 990, end_us: 2_000 };
+        let all: BTreeMap<u64, u64> = (0..30).map(|seq| (seq, 40 + 100 * seq)).collect();
+        let but = |lost: std::ops::Range<u64>| {
+            let mut seen = all.clone();
+            seen.retain(|seq, _| !lost.contains(seq));
+            due(&seen, span)
+        };
+        assert_eq!(due(&all, span), 10..20);
+        assert_eq!(but(15..30), 10..20, "silent from the middle on");
+        assert_eq!(but(8..15), 10..20, "silent across the beginning");
+        assert_eq!(but(15..25), 10..20, "silent across the end");
     }
 }

@@ -68,12 +68,25 @@ pub(crate) struct Report {
     /// How the chunks of all viewers were verified.
     pub(crate) verified: Checked,
     pub(crate) tool: Tool,
+    /// The run's own publisher failed: the stream broke off.
+    pub(crate) publisher_failed: bool,
     /// Viewers that were not served, by reason.
     pub(crate) not_served: BTreeMap<String, usize>,
 }
 
+/// Who published, and how that went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Published<'a> {
+    /// This run, to its end: how late each chunk left.
+    ByUs(&'a Durations),
+    /// This run, and it failed: what was due after that never came.
+    Failed,
+    /// Another program.
+    Elsewhere,
+}
+
 /// Adds up what was seen.
-pub(crate) fn report(seen: &Seen, mode: &str, stream: &str, viewers: usize, published: Option<&Durations>) -> Report {
+pub(crate) fn report(seen: &Seen, mode: &str, stream: &str, viewers: usize, published: Published<'_>) -> Report {
     let due = due(&seen.published, seen.span);
     let mut join = Durations::new();
     let mut not_served: BTreeMap<String, usize> = BTreeMap::new();
@@ -97,7 +110,10 @@ pub(crate) fn report(seen: &Seen, mode: &str, stream: &str, viewers: usize, publ
     if never_begun > 0 {
         not_served.insert("its turn to join had not come".to_owned(), never_begun);
     }
-    let publish_lateness_ms = published.map(Quantiles::of);
+    let publish_lateness_ms = match published {
+        Published::ByUs(late) => Some(Quantiles::of(late)),
+        Published::Failed | Published::Elsewhere => None,
+    };
     let lag_ms = Quantiles::of(&seen.lag);
     let late = publish_lateness_ms.is_some_and(|late| late.p99 > LAG_MS_MAX);
     let is_bottleneck = lag_ms.p99 > LAG_MS_MAX || seen.busy > BUSY_MAX || late;
@@ -117,6 +133,7 @@ pub(crate) fn report(seen: &Seen, mode: &str, stream: &str, viewers: usize, publ
         join_ms: Quantiles::of(&join),
         verified: seen.checked,
         tool: Tool { lag_ms, busy: seen.busy, publish_lateness_ms, is_bottleneck },
+        publisher_failed: matches!(published, Published::Failed),
         not_served,
     }
 }
@@ -141,7 +158,7 @@ fn reason(account: &Account, lacks: u64, nothing_due: bool) -> Option<String> {
 impl Report {
     /// Whether every viewer was served and nothing was wrong.
     pub(crate) fn is_good(&self) -> bool {
-        self.served == self.viewers && self.wrong == 0
+        self.served == self.viewers && self.wrong == 0 && !self.publisher_failed
     }
 
     /// For a person.
@@ -177,6 +194,9 @@ impl Report {
         for (why, count) in &self.not_served {
             writeln!(f, "NOT SERVED {count}: {why}")?;
         }
+        if self.publisher_failed {
+            writeln!(f, "PUBLISHING FAILED: the stream broke off")?;
+        }
         if self.tool.is_bottleneck {
             writeln!(
                 f,
@@ -206,7 +226,7 @@ mod tests {
             accounts.push(account);
         }
         Seen {
-            span: Measured { start_us: 1_000, end_us: 2_000 },
+            span: Measured { start_us: 1_000, end_us: 1_800 },
             accounts,
             published: (0..4).map(|at| (10 + at, 1_000 + 200 * at)).collect(),
             checked: Checked::default(),
@@ -217,7 +237,7 @@ mod tests {
     }
 
     fn told(viewers: &[&str]) -> Report {
-        report(&seen(viewers), "pull", "live", viewers.len(), None)
+        report(&seen(viewers), "pull", "live", viewers.len(), Published::Elsewhere)
     }
 
     #[test]
@@ -242,8 +262,14 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_broke_off_fails_the_run() {
+        let report = report(&seen(&["####"]), "pull", "live", 1, Published::Failed);
+        assert!(!report.is_good() && report.text().ends_with("FAIL\n"), "{}", report.text());
+    }
+
+    #[test]
     fn viewers_that_were_never_begun_are_counted() {
-        let report = report(&seen(&["####"]), "pull", "live", 3, None);
+        let report = report(&seen(&["####"]), "pull", "live", 3, Published::Elsewhere);
         assert!(!report.is_good());
         assert_eq!(report.not_served.values().sum::<usize>(), 2);
     }
@@ -252,14 +278,14 @@ mod tests {
     fn a_silent_publisher_serves_nobody() {
         let mut seen = seen(&["####"]);
         seen.span = Measured { start_us: 50_000, end_us: 60_000 };
-        assert!(!report(&seen, "pull", "live", 1, None).is_good());
+        assert!(!report(&seen, "pull", "live", 1, Published::Elsewhere).is_good());
     }
 
     #[test]
     fn a_busy_tool_says_so() {
         let mut seen = seen(&["####"]);
         seen.busy = 0.95;
-        let report = report(&seen, "pull", "live", 1, None);
+        let report = report(&seen, "pull", "live", 1, Published::Elsewhere);
         assert!(report.tool.is_bottleneck && report.text().contains("BOTTLENECK"));
     }
 }

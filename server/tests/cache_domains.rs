@@ -76,7 +76,8 @@ fn viewer(cache: &Cache) -> std::net::TcpStream {
 #[test]
 fn a_viewer_in_the_other_domain_sees_the_same_bytes() {
     let (here, there, _servers) = two_domains();
-    let published = transport_stream(7, Span::from_secs(6));
+    // 20 chunks at once: a viewer whose shard was not given the CPU meanwhile is not so far behind that it skips.
+    let published = transport_stream(7, Span::from_secs(4));
     let (begin, rest) = published.split_at(published.len() / 2);
     let mut put = here.put("/live/news");
     send_chunk(&mut put, begin);

@@ -137,3 +137,17 @@ fn other_paths_and_names_are_answered_in_words() {
     let (status, said) = response(cache.request("GET / HTTP/1.1\r\n\r\n"));
     assert!(status == 200 || status == 404, "{status} {said}");
 }
+
+#[test]
+fn a_stream_that_memory_does_not_hold_is_refused() {
+    let cache = Cache::start("memory_mib = 8\nstreams_max = 64\n");
+    let media = transport_stream(7, Span::from_secs(1));
+    let answers: Vec<_> = (0..8).map(|n| cache.put_all(&format!("/live/s{n}"), &media)).collect();
+    let taken = answers.iter().take_while(|(status, _)| *status < 300).count();
+    assert!((1..=4).contains(&taken), "four segments are 8 MiB: {answers:?}");
+    assert!(answers[taken..].iter().all(|(status, said)| *status == 503 && said.contains("memory_mib")), "{answers:?}");
+    assert_eq!(cache.stats()["ring"]["no_space"], 0);
+    for n in 0..taken {
+        assert_eq!(cache.play(&format!("s{n}"), 188).len(), 188, "whoever was taken is served");
+    }
+}

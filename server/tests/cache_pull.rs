@@ -55,7 +55,7 @@ fn a_viewer_of_another_cache_sees_the_same_bytes() {
 #[test]
 fn it_is_served_while_it_arrives_and_fetched_once_for_all_viewers() {
     let (index, origin, relay) = domain(FROM_THE_START);
-    let published = transport_stream(7, Span::from_secs(6));
+    let published = transport_stream(7, Span::from_secs(4));
     let (begin, rest) = published.split_at(published.len() / 2);
     let mut put = origin.put("/live/news");
     send_chunk(&mut put, begin);
@@ -113,7 +113,7 @@ fn when_its_parent_dies_the_stream_goes_on_from_another() {
     let origin = Cache::start(&config);
     let middle = Cache::start(&config);
     let relay = Cache::start(&config);
-    let published = transport_stream(7, Span::from_secs(6));
+    let published = transport_stream(7, Span::from_secs(4));
     let (begin, rest) = published.split_at(published.len() / 2);
     let mut put = origin.put("/live/news");
     send_chunk(&mut put, begin);

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | sendfile | fresh pages for every reuse (punch) | reuse in place |
 //! | zero-copy | the lease until the notification | reuse in place, leases or not |
-//! | copy | the lease during the call | reuse in place, leases or not |
+//! | copy | the lease during each call, and none for what is gone | reuse in place, leases or not |
 
 mod shard_support;
 
@@ -18,7 +18,6 @@ use std::net::TcpStream;
 use cache_core::ring::{Lookup, Recycle};
 use cache_core::time::Span;
 use cache_core::wire::{FRAME_HEAD_BYTES, FrameHead, KIND_CHUNK};
-use rustix::net::SendFlags;
 use shard_support::*;
 use socket2::{Domain, Socket, Type};
 use weircast_server::cache::data::SendBackend;
@@ -167,43 +166,8 @@ fn copy_sends_no_wrong_byte() {
     assert_right(SendBackend::Copy, Recycle::InPlace);
 }
 
-/// Copies one chunk in two pieces under one lease, with everything overwritten in between.
-fn copy_under_one_lease(recycle: Recycle) -> Arrived {
-    let mut source = Source::new(18, recycle);
-    for number in 1..=u64::from(ASKED) {
-        source.publish(number, BIG);
-    }
-    let wanted = published(&source);
-    let reader = source.ring.reader(0).expect("a reader");
-    let Lookup::Ready(chunk) = reader.lookup(source.slot, seq(1)) else { panic!("chunk 1 is there") };
-    let lease = reader.lease(&chunk).expect("it is there");
-
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-    let (sender, _) = listener.accept().expect("the client");
-    // Only the kernel reads the bytes: under a lease that counts for nothing they change.
-    let send = |from: usize, to: usize| {
-        let count = rustix::net::send(&sender, &reader.bytes(&lease)[from..to], SendFlags::empty()).expect("connected");
-        assert_eq!(count, to - from);
-    };
-    send(0, HALF_READ);
-    overwrite_everything(&mut source);
-    send(HALF_READ, 2 * HALF_READ);
-    reader.release(lease);
-    drop(sender);
-    let mut got = Vec::new();
-    client.read_to_end(&mut got).expect("connected");
-    compare(&got, &wanted)
-}
-
-#[test]
-fn a_leased_slot_is_not_filled_again() {
-    assert_eq!(copy_under_one_lease(Recycle::InPlace).wrong, 0);
-    assert_eq!(copy_under_one_lease(Recycle::Punch).wrong, 0);
-}
-
 #[test]
 fn copy_sends_wrong_bytes_when_leases_count_for_nothing() {
-    let arrived = copy_under_one_lease(Recycle::InPlaceUnprotected);
+    let arrived = stop_overwrite_read_on(SendBackend::Copy, Recycle::InPlaceUnprotected);
     assert!(arrived.wrong > 0, "{} bytes", arrived.bytes);
 }

@@ -58,9 +58,10 @@ pub enum Recycle {
     /// Fill the same pages again. Enough when each lease is held until the kernel is done with the bytes: after the
     /// call for a copying send, after the notification for a zero-copy one.
     InPlace,
-    /// Fill the same pages again, leases or not. The negative control of the tests that show what the other two are
-    /// for; a slice from [`Reader::bytes`](super::Reader::bytes) may change under its holder, so those tests let only
-    /// the kernel read.
+    /// Fill the same pages again; leases count for nothing, neither for the writer, who does not wait for them, nor for
+    /// a reader, who gets one though the chunk is gone. The negative control of the tests that show what the other two
+    /// are for; a slice from [`Reader::bytes`](super::Reader::bytes) may change under its holder, so those tests let
+    /// only the kernel read.
     #[doc(hidden)]
     InPlaceUnprotected,
 }

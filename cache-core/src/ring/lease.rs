@@ -77,6 +77,13 @@ impl Row {
         leased
     }
 
+    /// Leases `segment` whatever it holds: the negative control ([`super::Recycle::InPlaceUnprotected`]). True.
+    pub(super) fn take_anyway(&self, segment: u32) -> bool {
+        let count = self.count(segment);
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        true
+    }
+
     /// Ends one lease of `segment`. This row's reader only.
     pub(super) fn give_back(&self, segment: u32) {
         let count = self.count(segment);

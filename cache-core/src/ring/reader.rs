@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Core;
 use super::chunk::ChunkRef;
+use super::config::Recycle;
 use super::layout::SEGMENT_BYTES;
 use super::lease::Row;
 use super::view::View;
@@ -52,7 +53,10 @@ impl Reader {
         }
         let start = chunk.file_offset.checked_sub(layout.segment_offset(chunk.segment))?;
         let end = start.checked_add(u64::from(chunk.len)).filter(|end| *end <= SEGMENT_BYTES)? as u32;
-        self.row().take(&self.core.control, chunk.segment, chunk.generation, end).then_some(Lease {
+        let taken = self.row().take(&self.core.control, chunk.segment, chunk.generation, end);
+        let unprotected = self.core.recycle == Recycle::InPlaceUnprotected;
+        let leased = taken || unprotected && self.row().take_anyway(chunk.segment);
+        leased.then_some(Lease {
             ring: self.core.id,
             reader: self.index,
             segment: chunk.segment,

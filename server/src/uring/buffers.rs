@@ -34,10 +34,6 @@ pub(super) struct Buffers {
     tail: u16,
 }
 
-// SAFETY: the pool owns both allocations and is used through `&mut` only; the kernel's side of it does not care
-// which thread holds the handle.
-unsafe impl Send for Buffers {}
-
 impl Buffers {
     /// A pool of `count` buffers (a power of two, at most 32 768), all with the kernel of `submitter`'s ring.
     pub(super) fn new(submitter: &Submitter<'_>, count: u16) -> io::Result<Buffers> {

@@ -83,6 +83,7 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
         .make()
         .map_err(|error| anyhow::anyhow!("the control plane's executor cannot start: {error}"))?;
     let (writer, ring, slab_file) = memory(&config, listen, shards)?;
+    config.streams_max = streams(&config, &ring);
     let reader = ring.reader(shards as u32)?;
     let shards = start_shards(&config, connections_max, listeners, &ring)?;
     Ok(Started {
@@ -153,6 +154,19 @@ fn connections(config: &CacheConfig, limits: Limits) -> anyhow::Result<u32> {
     Ok(max)
 }
 
+/// Every stream needs a segment of its own: a publisher beyond that is better refused than taken and never served.
+fn streams(config: &CacheConfig, ring: &Ring) -> u32 {
+    let room = u32::try_from(ring.stats().segments_free).unwrap_or(u32::MAX);
+    if room < config.streams_max {
+        tracing::warn!(
+            "streams_max is {} and {} MiB hold {room}: raise memory_mib (2 MiB a stream at least)",
+            config.streams_max,
+            config.memory_mib
+        );
+    }
+    config.streams_max.min(room)
+}
+
 fn shard_count(config: &CacheConfig) -> usize {
     match config.shards {
         0 => cpus(),
@@ -160,8 +174,15 @@ fn shard_count(config: &CacheConfig) -> usize {
     }
 }
 
+/// How many CPUs' time this process may use: those it may run on, or what its cgroup's quota comes to.
 fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The CPUs that this process may run on, by number; none when that cannot be asked.
+fn allowed_cpus() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
 /// One listener per shard, on one port. They share it by SO_REUSEPORT, which another process of the same user would
@@ -216,13 +237,14 @@ fn start_shards(
     ring: &Ring,
 ) -> anyhow::Result<Vec<ShardHandle>> {
     let count = listeners.len();
+    let cpus = allowed_cpus();
     let mut handles = Vec::with_capacity(count);
     for (index, listener) in (0u32..).zip(listeners) {
         let shard = ShardConfig {
             send: config.send,
             connections_max: connections_max.div_ceil(count as u32),
             // With one shard per CPU each has its own; with fewer the kernel places them better, beside others' work.
-            pin_to: (count == cpus()).then_some(index as usize),
+            pin_to: cpus.get(index as usize).copied().filter(|_| cpus.len() == count),
             stall_cutoff: Span::from_secs(config.viewer_stall_s),
             http_back_chunks: config.http_back_chunks,
             drain_deadline: Span::from_secs(config.drain_timeout_s),

@@ -6,7 +6,7 @@ use cache_core::outbox::Outbox;
 use cache_core::proto::cache::ingest::Verdict;
 use cache_core::proto::cache::streams::{StreamOutput, Streams, Tenure};
 use cache_core::ring::{ChunkMeta, Reader, RingError, StreamSlot, Writer};
-use cache_core::time::Time;
+use cache_core::time::{Span, Time};
 use cache_core::units::{ChunkSeq, StreamId};
 use cache_core::wire::frame::chunk_prefix;
 use cache_core::wire::{CHUNK_PREFIX_BYTES, ChunkHeader};
@@ -22,7 +22,13 @@ pub(super) struct Store {
     pub(super) streams: Streams,
     /// Decisions that have not been carried out.
     pub(super) out: Outbox<StreamOutput>,
+    /// Not before then is a dropped chunk worth another line in the log.
+    warn_again_at: Time,
 }
+
+/// A full ring drops chunks by the thousand; the counter `chunks_without_memory` has them all (our guess: a person looks
+/// at a log as often).
+const WARN_EVERY: Span = Span::from_secs(10);
 
 /// What became of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +47,7 @@ pub(super) enum Stored {
 
 impl Store {
     pub(super) fn new(writer: Writer, reader: Reader, streams: Streams) -> Store {
-        Store { writer, reader, slots: BTreeMap::new(), streams, out: Outbox::new() }
+        Store { writer, reader, slots: BTreeMap::new(), streams, out: Outbox::new(), warn_again_at: Time::ZERO }
     }
 
     /// Judges a chunk and stores it. `header` has been checked against `payload`, or was made here.
@@ -63,7 +69,10 @@ impl Store {
                 Stored::Yes
             }
             Err(error) => {
-                tracing::warn!(stream = %id, seq = %header.seq, %error, "chunk dropped");
+                if self.warn_again_at <= now {
+                    self.warn_again_at = now.after(WARN_EVERY);
+                    tracing::warn!(stream = %id, seq = %header.seq, %error, "chunk dropped");
+                }
                 Stored::NoMemory
             }
         }

@@ -170,7 +170,10 @@ impl Shard {
                 self.progress(key, count);
                 self.schedule(key);
             }
-            (_, Err(Errno::INTR | Errno::AGAIN)) => self.schedule(key),
+            (_, Err(Errno::INTR)) => self.schedule(key),
+            (_, Err(Errno::AGAIN)) => {
+                self.wait_writable(key);
+            }
             (_, Err(error @ (Errno::NOMEM | Errno::OPNOTSUPP | Errno::NOBUFS))) => {
                 if !std::mem::replace(&mut self.warned_zero_copy, true) {
                     tracing::warn!(

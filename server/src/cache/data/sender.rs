@@ -83,12 +83,10 @@ impl Sender {
             let piece = &self.reader.bytes(&lease)[from as usize..(from + len) as usize];
             rustix::net::send(socket, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
         };
-        // The lease has kept the generation as it was; asked all the same, because wrong bytes are the one thing that
-        // must never go out, and the question costs one cache line that is already here.
-        let intact = self.reader.valid(chunk);
         self.reader.release(lease);
+        // The ring may have given the segment up during the call: the lease has kept bytes and pages all the same, so
+        // what is in the socket is right, and the next piece is told.
         match outcome {
-            _ if !intact => Sent::Gone,
             Ok(0) => Sent::Gone,
             Ok(count) => Sent::Bytes(count as u32),
             // A signal came first: no byte was taken, so the socket is asked again when it is writable, which is at once.
@@ -103,5 +101,77 @@ impl Sender {
         completion: &Completion,
     ) -> (Option<ZeroCopyEvent<Owner>>, Option<ZeroCopyEvent<Owner>>) {
         self.zero_copy.complete(&self.reader, completion)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    use cache_core::ring::{ChunkMeta, Lookup, PREFIX_BYTES, RingConfig, StreamSlot, Writer};
+    use cache_core::time::WallClock;
+    use cache_core::units::{ChunkSeq, Epoch, StreamId};
+    use socket2::{Domain, SockRef, Socket, Type};
+
+    use super::*;
+    use crate::uring::UringConfig;
+
+    /// Two of them fill a segment.
+    const LEN: usize = 1_000_000;
+
+    /// Publishes chunk `seq`, all of whose bytes are its number.
+    fn publish(writer: &mut Writer, slot: StreamSlot, seq: u64) {
+        let mut reserved = writer.reserve(slot, LEN).expect("room in the ring");
+        writer.bytes_mut(&mut reserved).fill(seq as u8);
+        let meta = ChunkMeta {
+            seq: ChunkSeq::new(seq),
+            epoch: Epoch(1),
+            published: WallClock::from_micros(1),
+            payload_len: (LEN - PREFIX_BYTES) as u32,
+            tables_len: 0,
+            key_frame: None,
+            duration_ms: 200,
+            discontinuity: false,
+            end: false,
+        };
+        assert!(writer.publish(reserved, meta));
+    }
+
+    /// A socket that blocks holds the call, and so the lease, until the other side reads.
+    #[test]
+    fn bytes_in_the_socket_count_though_the_ring_gave_the_chunk_up_meanwhile() {
+        let (mut writer, ring) = Ring::create(&RingConfig::memfd(18 << 20)).expect("18 MiB");
+        let slot = writer.open_stream(StreamId(1)).expect("the first");
+        publish(&mut writer, slot, 1);
+        let mut sender = Sender::new(ring.clone(), ring.reader(0).expect("the first"));
+        let Lookup::Ready(chunk) = sender.reader().lookup(slot, ChunkSeq::new(1)) else { panic!("it is there") };
+
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let narrow = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        narrow.set_recv_buffer_size(32 << 10).expect("a socket");
+        narrow.connect(&listener.local_addr().expect("bound").into()).expect("it listens");
+        let mut client = TcpStream::from(narrow);
+        let (socket, _) = listener.accept().expect("the client");
+        SockRef::from(&socket).set_send_buffer_size(32 << 10).expect("a socket");
+        let thread = std::thread::spawn(move || {
+            let mut uring = Uring::new(&UringConfig { connections_max: 64 }).expect("an io_uring");
+            let piece = (0, LEN as u32);
+            let sent = sender.send(&mut uring, SendBackend::Sendfile, socket.as_fd(), &chunk, piece, (0, 0));
+            (sent, sender.reader().valid(&chunk))
+        });
+        let mut got = vec![0; 1];
+        client.read_exact(&mut got).expect("the chunk begins");
+        // A closed stream's segment is the first to be given up, lease or not.
+        writer.close_stream(slot);
+        let slot = writer.open_stream(StreamId(2)).expect("the second");
+        for seq in 2..40 {
+            publish(&mut writer, slot, seq);
+        }
+        assert!(ring.stats().quarantined > 0, "it was given up under the lease");
+        client.read_to_end(&mut got).expect("the socket is closed behind it");
+        assert_eq!(thread.join().expect("no panic"), (Sent::Bytes(got.len() as u32), false));
+        assert!(got.iter().all(|byte| *byte == 1));
     }
 }

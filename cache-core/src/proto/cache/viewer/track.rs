@@ -195,8 +195,9 @@ impl Track {
                     return Next::Chunk(first);
                 }
                 Held::Gone => {
-                    let gone = (0..count).take_while(|i| holdings.held(first.ahead(u64::from(*i))) == Held::Gone);
-                    let gone = gone.count() as u16;
+                    // The first is: asked again it might have come, late.
+                    let gone = (1..count).take_while(|i| holdings.held(first.ahead(u64::from(*i))) == Held::Gone);
+                    let gone = 1 + gone.count() as u16;
                     self.answered(at, gone);
                     return Next::Say(Answer::Unavailable { reason: RefusalReason::Gone, first, count: gone });
                 }

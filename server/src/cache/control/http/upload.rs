@@ -210,7 +210,9 @@ fn refused(publish: &Publish, no: &Refused) -> Response {
         RefusalReason::TooLarge => (413, "Over a size limit.".into()),
         RefusalReason::NotTransportStream => (415, no.reason.to_string()),
         RefusalReason::Draining => (503, "This server is going out of service: publish to another one.".into()),
-        RefusalReason::Full => (503, "No room for another stream here (streams_max): publish to another cache.".into()),
+        RefusalReason::Full => {
+            (503, "No room for another stream here (streams_max, memory_mib): publish to another cache.".into())
+        }
         RefusalReason::Busy => (503, "The index server does not answer: try again in a moment.".into()),
         other => (503, format!("{name} cannot be published now: {other}.")),
     };
