@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         Task::Run(options) => run(&options, &stop),
         Task::Publish(options) => publish_only(&options, &stop),
         Task::Viewers(options) => watch_only(&options, &stop),
+        Task::Check(options) => check(&options),
     });
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -130,6 +131,20 @@ fn watch_only(options: &options::Viewers, stop: &Arc<AtomicBool>) -> Result<bool
     let plan = plan(options.cache, &options.stream, &options.load, trust, options.generated);
     let seen = viewers::watch(plan, extent(&options.load), &|| stop.load(Ordering::Relaxed))?;
     tell(&options.load, &seen, options.stream.as_str(), Published::Elsewhere)
+}
+
+/// Says what it found; the first thing that does not hold is the error.
+fn check(options: &options::Check) -> Result<bool> {
+    /// A cache that takes longer is not one to measure (our guess).
+    const PATIENCE: Duration = Duration::from_secs(5);
+    descriptors::make_room(options.viewers)?;
+    println!("ok       descriptors for {} viewers", options.viewers);
+    if let Some(cache) = options.cache {
+        std::net::TcpStream::connect_timeout(&cache, PATIENCE)
+            .with_context(|| format!("{cache} cannot be reached: is a weircast-cache running there?"))?;
+        println!("ok       {cache} takes connections");
+    }
+    Ok(true)
 }
 
 /// What is published where, and by what its viewers judge it.

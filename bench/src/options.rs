@@ -30,6 +30,18 @@ pub(crate) enum Task {
     Publish(Publish),
     /// Watches a stream that somebody else publishes.
     Viewers(Viewers),
+    /// Checks whether this machine has room for the viewers and the cache can be reached; starts nothing.
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The cache to reach; without it only this machine is looked at.
+    #[arg(long)]
+    pub(crate) cache: Option<SocketAddr>,
+    /// Viewers.
+    #[arg(short = 'n', long = "viewers", default_value_t = 100, value_parser = viewers)]
+    pub(crate) viewers: usize,
 }
 
 #[derive(Debug, Args)]

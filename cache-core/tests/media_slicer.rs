@@ -407,6 +407,9 @@ fn what_never_is_a_transport_stream_is_refused() {
     assert_eq!(refusal(&b"#EXTM3U\nGIVEN\n".repeat(10_000)), Some(NotTransportStream::NoSync(64 << 10)));
     assert_eq!(refusal(b"GET / HTTP/1.1\r\n\r\n"), Some(NotTransportStream::NoSync(18)));
     assert_eq!(refusal(b""), None, "nothing is wrong with nothing");
+    let g_near_the_end = [vec![b'a'; 20_000], vec![b'G'], vec![b'a'; 187]].concat();
+    assert_eq!(refusal(&g_near_the_end), Some(NotTransportStream::NoSync(20_188)), "one sync byte is chance");
+    assert_eq!(refusal(&g_near_the_end[19_990..]), Some(NotTransportStream::NoSync(198)));
     let late = [vec![0; 65_536], bytes(&stream(40, 1_000, 25))].concat();
     assert_eq!(refusal(&late), Some(NotTransportStream::NoSync(64 << 10)));
 }

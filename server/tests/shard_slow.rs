@@ -161,6 +161,34 @@ fn who_takes_nothing_is_cut_off_and_who_has_nothing_to_take_is_not() {
 }
 
 #[test]
+fn little_waits_in_the_socket_of_who_is_slow() {
+    for (send, recycle) in [(SendBackend::Sendfile, Recycle::Punch), (SendBackend::Copy, Recycle::InPlace)] {
+        let mut stage = Stage::on(Source::new(48, recycle), |config| {
+            config.send = send;
+            config.stall_cutoff = Span::from_secs(600);
+        });
+        for number in 0..CHUNKS {
+            stage.publish(number, HEAVY);
+        }
+        let mut slow = stopped(stage.addr);
+        slow.send(hello(Role::Viewer));
+        slow.frame();
+        let id = slow.open("news", 0).stream;
+        slow.request(id, &[(0, CHUNKS as u16)]);
+        let counters = stage.shard.counters.clone();
+        // It reads half of what waits: a socket without a bound grows meanwhile, one with a bound is refilled.
+        for _ in 0..CHUNKS / 2 {
+            slow.chunk();
+        }
+        until("its socket is full again", || counters.sends_blocked.get() > 1);
+        let read = CHUNKS / 2 * (HEAVY.packets * PACKET) as u64;
+        let waiting = counters.chunk_bytes_sent.get() - read;
+        assert!(waiting < 1 << 20, "{waiting} bytes wait for it");
+        stage.stop();
+    }
+}
+
+#[test]
 fn who_does_not_read_its_answers_is_cut_off() {
     let mut stage = Stage::new(|config| config.stall_cutoff = Span::from_secs(600));
     stage.publish(1, JOIN);

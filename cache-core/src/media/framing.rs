@@ -106,7 +106,13 @@ impl Framer {
         if !self.locked {
             let carry = &self.carry;
             let in_step = |start: &usize| carry.iter().skip(*start).step_by(TS_PACKET_BYTES).all(|b| *b == SYNC_BYTE);
-            let last = carry.len().saturating_sub(TS_PACKET_BYTES - 1);
+            // What has been a transport stream may resume anywhere. What has not is too short to show three sync bytes,
+            // so it must begin with one: in the last packet of any other body a `G` stands somewhere every second time.
+            let last = match (self.ever_locked, self.bytes_skipped) {
+                (true, _) => carry.len().saturating_sub(TS_PACKET_BYTES - 1),
+                (false, 0) => usize::from(carry.len() >= TS_PACKET_BYTES),
+                (false, _) => 0,
+            };
             if let Some(start) = (0..last).find(in_step) {
                 self.lock_at(start, &mut each);
             }

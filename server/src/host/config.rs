@@ -35,6 +35,9 @@ pub enum ConfigError {
         /// What is wrong and what is expected.
         message: String,
     },
+    /// Another program has the port.
+    #[error("listen: {0}")]
+    PortInUse(String),
     /// A value is readable and still makes no sense.
     #[error("{key}: {message}")]
     Value {
@@ -64,7 +67,11 @@ pub fn parse<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, ConfigEr
     let content = |key: String, error: &toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
         let line = text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
-        let message = error.message().trim().replace('\n', ", ");
+        let mut message = error.message().trim().replace('\n', ", ");
+        if message.contains("socket address syntax") {
+            // What the standard library says of an address, names among them.
+            message.push_str("; give an IP address and a port, for example \"192.0.2.10:7000\" or \"[::1]:7000\"");
+        }
         ConfigError::Content { file: file.to_owned(), line, key, message }
     };
     let document = toml::Deserializer::parse(text).map_err(|error| content(String::new(), &error))?;
@@ -110,7 +117,8 @@ pub fn cannot_listen(listen: SocketAddr, protocol: &str, error: &std::io::Error)
         PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one".into(),
         _ => "choose another address or port".into(),
     };
-    ConfigError::value("listen", format!("cannot listen on {listen}: {error}; {cure}"))
+    let message = format!("cannot listen on {listen}: {error}; {cure}");
+    if error.kind() == AddrInUse { ConfigError::PortInUse(message) } else { ConfigError::value("listen", message) }
 }
 
 /// Warns of an empty cluster secret where strangers can reach the server. `secret_key` names the setting.
@@ -128,6 +136,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::host::findings::Findings;
 
     #[derive(Debug, Default, PartialEq, Deserialize)]
     #[serde(deny_unknown_fields, default)]
@@ -161,7 +170,7 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_with_its_line() {
         let said = complaint("\n\nlisten = \"localhost\"\n");
-        assert!(said.starts_with("sample.toml:3: listen: "), "{said}");
+        assert!(said.starts_with("sample.toml:3: listen: ") && said.contains("for example"), "{said}");
     }
 
     #[test]
@@ -193,5 +202,10 @@ mod tests {
         let taken = first.local_addr().expect("bound");
         let said = bind_udp(taken).expect_err("in use").to_string();
         assert!(said.starts_with(&format!("listen: cannot listen on {taken}")), "{said}");
+        let mut findings = Findings::new();
+        findings.record_listen(bind_udp(taken).map(|_| String::new()));
+        assert!(findings.passed(), "the server that is being checked may well be running");
+        findings.record_listen(bind_udp("192.0.2.1:0".parse().expect("an address")).map(|_| String::new()));
+        assert!(!findings.passed(), "an address of another host");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use super::config::ConfigError;
+
 /// How a line bears on the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
@@ -43,6 +45,16 @@ impl Findings {
         match result {
             Ok(line) => self.good(line),
             Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    /// Whether `listen` can be had. A port in use is a warning: mostly it is this very server that has it.
+    pub fn record_listen(&mut self, result: Result<String, ConfigError>) {
+        match result {
+            Err(error @ ConfigError::PortInUse(_)) => {
+                self.warn(format!("{error} (or is this server running already?)"))
+            }
+            result => self.record(result),
         }
     }
 

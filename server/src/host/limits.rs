@@ -6,6 +6,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Locked memory without which glommio's reactor does not start (its own check, `sys/uring.rs`): 512 KiB.
 pub const GLOMMIO_MEMLOCK: ByteCount = ByteCount(512 * 1024);
 
+/// Descriptors without which no server starts: standard streams, two rings of an executor and its timers, signals, a
+/// socket, a database (measured: 13 in the index and the route server). A cache needs more, see its configuration.
+pub const DESCRIPTORS_MIN: u64 = 32;
+
 /// Raises the soft limit of locked memory to the hard one and returns what holds (`None`: no limit).
 pub fn raise_memlock() -> Option<ByteCount> {
     raise(Resource::Memlock).map(ByteCount)
@@ -51,6 +55,11 @@ pub enum LimitError {
         /// What must be.
         needed: ByteCount,
     },
+    /// Fewer descriptors than any server needs.
+    #[error(
+        "only {0} descriptors may be open, at least {DESCRIPTORS_MIN} are needed: raise the limit (ulimit -n, LimitNOFILE=)"
+    )]
+    Descriptors(u64),
 }
 
 /// Makes a small ring and drops it.
@@ -71,6 +80,9 @@ pub fn prepare() -> Result<Limits, LimitError> {
     let limits = Limits { memlock: raise_memlock(), nofile: raise_nofile() };
     if let Some(held) = limits.memlock.filter(|held| *held < GLOMMIO_MEMLOCK) {
         return Err(LimitError::Memlock { held, needed: GLOMMIO_MEMLOCK });
+    }
+    if let Some(held) = limits.nofile.filter(|held| *held < DESCRIPTORS_MIN) {
+        return Err(LimitError::Descriptors(held));
     }
     probe_uring()?;
     Ok(limits)

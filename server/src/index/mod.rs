@@ -66,7 +66,7 @@ pub fn check(config: &Config, findings: &mut Findings) {
         findings.warn("names that match no [[publish]] table are open; close them with a table of name = \"*\"");
     }
     let bound = bind_udp(config.listen);
-    findings.record(bound.and_then(|socket| {
+    findings.record_listen(bound.and_then(|socket| {
         let bound = socket.local_addr().unwrap_or(config.listen);
         let advertise = advertised(bound, config.advertise, false)?;
         Ok::<_, crate::host::config::ConfigError>(format!("listen: {} is free, advertise: {advertise}", config.listen))

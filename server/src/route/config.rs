@@ -163,8 +163,10 @@ impl Config {
         if self.domain.is_empty() {
             return Err(ConfigError::value("domain", "no domain is configured; give at least one [[domain]]"));
         }
-        if let Some(addr) = self.domain.iter().flat_map(|d| &d.indexes).find(|addr| addr.ip().is_unspecified()) {
-            let message = format!("indexes has {addr}, which no peer can reach; give the index server's own address");
+        let nobodys = |addr: &&SocketAddr| addr.ip().is_unspecified() || addr.port() == 0;
+        if let Some(addr) = self.domain.iter().flat_map(|d| &d.indexes).find(nobodys) {
+            let message =
+                format!("indexes has {addr}, which no peer can reach; give the index server's own address and port");
             return Err(ConfigError::value("domain", message));
         }
         Domains::new(domains.collect()).map_err(|error| ConfigError::value("domain", error.to_string()))

@@ -65,7 +65,7 @@ pub fn check(config: &Config, findings: &mut Findings) {
         Ok(None) => findings.good("database: none; addresses outside the table have an area and nothing else"),
         Err(error) => findings.fail(error.to_string()),
     }
-    findings.record(bind_udp(config.listen).map(|_| format!("listen: {} is free", config.listen)));
+    findings.record_listen(bind_udp(config.listen).map(|_| format!("listen: {} is free", config.listen)));
     if let Some(warning) = warn_of_open_cluster(&config.cluster_secret, config.listen) {
         findings.warn(warning);
     }

@@ -39,17 +39,17 @@ const EXAMPLE_FILE: &str = concat!("A configuration file with every key:\n\n", i
 
 const WATCH_EXAMPLES: &str = "\
 Examples:
-  weircast-peer watch news --route 192.0.2.1:7700
+  weircast-peer watch news --route 192.0.2.1:7200
       then open the printed URL in VLC, mpv or ffplay
-  weircast-peer watch news --route 192.0.2.1:7700 --output - | ffplay -
-  weircast-peer watch news --route 192.0.2.1:7700 --output news.ts --seconds 60 --report news.json";
+  weircast-peer watch news --route 192.0.2.1:7200 --output - | ffplay -
+  weircast-peer watch news --route 192.0.2.1:7200 --output news.ts --seconds 60 --report news.json";
 
 const PUBLISH_EXAMPLES: &str = "\
 Examples:
-  ffmpeg -re -i film.mp4 -c copy -f mpegts - | weircast-peer publish film --route 192.0.2.1:7700 --input -
-  weircast-peer publish film --route 192.0.2.1:7700 --input film.ts --loop
-  weircast-peer publish tv --route 192.0.2.1:7700 --input udp://239.1.1.1:1234 --secret-file tv.secret
-  weircast-peer publish try --route 192.0.2.1:7700 --input test:2000";
+  ffmpeg -re -i film.mp4 -c copy -f mpegts - | weircast-peer publish film --route 192.0.2.1:7200 --input -
+  weircast-peer publish film --route 192.0.2.1:7200 --input film.ts --loop
+  weircast-peer publish tv --route 192.0.2.1:7200 --input udp://239.1.1.1:1234 --secret-file tv.secret
+  weircast-peer publish try --route 192.0.2.1:7200 --input test:2000";
 
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
@@ -115,7 +115,7 @@ pub(crate) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// A route server, IP:PORT; may be given several times, tried in order.
+    /// A route server, IP:PORT; may be given several times, tried in order. Default: 127.0.0.1:7200.
     #[arg(long = "route", value_name = "IP:PORT")]
     pub(crate) routes: Vec<SocketAddr>,
     /// This machine's address towards the network: every socket is bound to it. Default: any address and port.

@@ -1,7 +1,8 @@
-//! The configuration file: everything is optional, an unknown key is an error with its line.
+//! The configuration file: everything is optional, an unknown key is an error with its line. Without file and command
+//! line the route server of this host is asked, where `weircast-route` listens without a file.
 //!
 //! ```toml
-//! routes = ["192.0.2.1:7700"]      # route servers, in the order to try
+//! routes = ["192.0.2.1:7200"]      # route servers, in the order to try
 //! bind = "192.0.2.7"               # IP or IP:PORT; every socket is bound to it
 //! http = "127.0.0.1:8080"          # where this machine's players find the stream
 //! [peer]                           # the protocol's numbers, each key with its unit: `tools/peer/config/peer.toml` explains each
@@ -9,14 +10,17 @@
 //! ```
 //! What the command line says has precedence.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use cache_core::proto::peer::Tuning;
 use serde::Deserialize;
 
 use crate::cli::{Bind, Common};
+
+/// The route server that is asked when none is named: `weircast-route`'s own default.
+const ROUTE_HERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7200));
 
 /// The file.
 #[derive(Debug, Default, Deserialize)]
@@ -57,13 +61,16 @@ impl ConfigFile {
         http: Option<SocketAddr>,
         uplink_kbps: Option<u64>,
     ) -> anyhow::Result<Settings> {
-        let routes = if common.routes.is_empty() { self.routes } else { common.routes.clone() };
-        let Some(first) = routes.first() else {
-            bail!("no route server is known: give --route IP:PORT, or routes = [\"IP:PORT\"] in the configuration");
-        };
-        let bind = common.bind.or(self.bind).unwrap_or(Bind::any_towards(*first)).0;
+        let mut routes = if common.routes.is_empty() { self.routes } else { common.routes.clone() };
+        if routes.is_empty() {
+            routes.push(ROUTE_HERE);
+        }
+        let bind = common.bind.or(self.bind).unwrap_or(Bind::any_towards(routes[0])).0;
         for route in &routes {
-            ensure!(route.port() != 0, "route server {route}: port 0 cannot be reached, give its real port");
+            ensure!(
+                route.port() != 0 && !route.ip().is_unspecified(),
+                "route server {route} cannot be reached: give its own address and port"
+            );
             ensure!(
                 route.is_ipv4() == bind.is_ipv4(),
                 "route server {route} cannot be reached from {}: give --bind an address of the same family",
@@ -135,9 +142,17 @@ mod tests {
     }
 
     #[test]
-    fn without_a_route_server_it_says_where_to_name_one() {
-        let said = ConfigFile::default().with(&common(&[], None), None, None).expect_err("no route").to_string();
-        assert!(said.contains("--route"), "{said}");
+    fn without_a_file_the_route_server_of_this_host_is_asked() {
+        let settings = ConfigFile::default().with(&common(&[], None), None, None).expect("defaults suffice");
+        assert_eq!(settings.routes, ["127.0.0.1:7200".parse().expect("an address")]);
+    }
+
+    #[test]
+    fn a_route_that_nobody_can_have_is_told_at_once() {
+        for route in ["0.0.0.0:7200", "127.0.0.1:0"] {
+            let said = ConfigFile::default().with(&common(&[route], None), None, None).expect_err(route).to_string();
+            assert!(said.contains(route) && said.contains("its own address"), "{said}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cache_core::peer_id::PeerId;
 use cache_core::proto::peer::{Snapshot, Stats};
@@ -142,9 +142,7 @@ impl<'a> Report<'a> {
 /// Writes `value` to `path` by way of a temporary file beside it: a reader sees the former file or the whole new one.
 /// On an error neither is touched.
 pub(crate) fn write_atomically(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
+    let temporary = beside(path)?;
     let mut bytes = serde_json::to_vec_pretty(value)?;
     bytes.push(b'\n');
     let written = std::fs::File::create(&temporary)
@@ -154,6 +152,20 @@ pub(crate) fn write_atomically(path: &Path, value: &impl Serialize) -> io::Resul
         let _ = std::fs::remove_file(&temporary);
     }
     written
+}
+
+/// Whether [`write_atomically`] could write `path`, found out by making its temporary file and removing it.
+pub(crate) fn check_writable(path: &Path) -> io::Result<()> {
+    let temporary = beside(path)?;
+    std::fs::File::create(&temporary)?;
+    std::fs::remove_file(&temporary)
+}
+
+/// The temporary file for `path`.
+fn beside(path: &Path) -> io::Result<PathBuf> {
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    Ok(path.with_file_name(name))
 }
 
 #[cfg(test)]

@@ -174,11 +174,15 @@ fn refusals_and_silence_have_their_exit_codes_and_cures() {
     assert!(code == Some(2) && said.contains("--secret"), "{code:?} {said}");
     let (code, said) = run(&["publish", "news", "--route", &route, "--input", "/nowhere.ts"]);
     assert!(code == Some(1) && said.contains("/nowhere.ts"), "{code:?} {said}");
-    let (code, said) = run(&["publish", "news", "--input", "test:"]);
-    assert!(code == Some(1) && said.contains("--route"), "{code:?} {said}");
+    let (code, said) = run(&["publish", "news", "--route", "0.0.0.0:7200", "--input", "test:"]);
+    assert!(code == Some(1) && said.contains("its own address"), "{code:?} {said}");
     let (code, said) = run(&["watch", "bad/name", "--route", &route]);
     assert!(code == Some(1) && said.contains("stream name"), "{code:?} {said}");
+    let (code, said) = run(&["watch", "news", "--route", &route, "--report", "/nowhere/report.json"]);
+    assert!(code == Some(1) && said.contains("--report") && !said.contains("ready"), "{code:?} {said}");
     let (code, said) = run(&["check", "--route", &route]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = run(&["check"]);
     assert_eq!(code, Some(0), "{said}");
 }
 

@@ -126,6 +126,10 @@ impl CacheConfig {
         in_range("pull_back_chunks", self.pull_back_chunks.into(), 0, WINDOW_CHUNKS - 1)?;
         in_range("pull_grace_s", self.pull_grace_s, 1, 86_400)?;
         in_range("viewer_stall_s", self.viewer_stall_s, 1, 3600)?;
+        if let Some(addr) = self.index.iter().find(|addr| addr.ip().is_unspecified() || addr.port() == 0) {
+            let message = format!("{addr} cannot be reached; give the index server's own address and port");
+            return Err(ConfigError::value("index", message));
+        }
         if !self.index.is_empty() && !self.publish.is_empty() {
             let message = "with index servers these decide who may publish: move the [[publish]] entries there";
             return Err(ConfigError::value("publish", message));
@@ -198,6 +202,10 @@ mod tests {
         };
         assert!(complaint(|c| c.memory_mib = 0).starts_with("memory_mib: 0 is outside"));
         assert!(complaint(|c| c.slab = "shm".into()).starts_with("slab: "));
+        assert!(
+            complaint(|c| c.index = vec![SocketAddr::from(([0, 0, 0, 0], 7300))]).starts_with("index: 0.0.0.0:7300")
+        );
+        assert!(complaint(|c| c.index = vec![SocketAddr::from(([127, 0, 0, 1], 0))]).starts_with("index: 127.0.0.1:0"));
         let rule = |name: &str| PublishSecret { name: name.into(), secret: "s".into() };
         let mut with_rule = CacheConfig { publish: vec![rule("a b")], ..CacheConfig::default() };
         assert!(with_rule.validate().is_err());

@@ -110,9 +110,7 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
     let told = !config.index.is_empty();
     findings
         .record(host_config::advertised(config.listen, config.advertise, told).map(|addr| format!("address: {addr}")));
-    if let Err(error) = probe(config.listen) {
-        findings.warn(format!("{error:#} (is this cache running already?)"));
-    }
+    findings.record_listen(probe(config.listen).map(|()| format!("listen: {} is free", config.listen)));
     if let Some(warning) = host_config::warn_of_open_cluster(&config.cluster_secret, config.listen).filter(|_| told) {
         findings.warn(warning);
     }
@@ -198,14 +196,13 @@ fn listen(addr: SocketAddr, shards: usize) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-fn probe(addr: SocketAddr) -> anyhow::Result<()> {
+fn probe(addr: SocketAddr) -> Result<(), host_config::ConfigError> {
     let alone = || {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.bind(&addr.into())
     };
-    alone().map_err(|error| host_config::cannot_listen(addr, "TCP", &error))?;
-    Ok(())
+    alone().map_err(|error| host_config::cannot_listen(addr, "TCP", &error))
 }
 
 fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Result<(Writer, Ring, Option<SlabFile>)> {

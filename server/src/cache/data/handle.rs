@@ -21,6 +21,12 @@ const BACKLOG: i32 = 4096;
 /// (our guess). One that is being sent to meets `stall_cutoff` first.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// Bytes that a viewer's socket holds and has not sent: about two chunks of 5 Mbit/s. Left to itself the kernel takes up
+/// to 4 MiB (`net.ipv4.tcp_wmem`) for each viewer and has room again only when a third of it has gone: a slow viewer is
+/// then half a minute behind before its machine hears of it, and is cut off as stopped although it reads all the time.
+/// A fast one is not slowed down: what is on its way does not count.
+const UNSENT_BYTES_MAX: u32 = 256 << 10;
+
 /// Why a shard did not start. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
@@ -105,7 +111,7 @@ impl ShardHandle {
 
 /// Listens on `addr` for one shard. Every shard has a listener of its own on the same port (SO_REUSEPORT); the kernel
 /// deals the connections out. With port 0, bind the first one and take its `local_addr` for the others. Connections
-/// inherit TCP_NODELAY and keep-alive. An IPv6 listener takes IPv4 as well.
+/// inherit TCP_NODELAY, keep-alive and the bound on unsent bytes. An IPv6 listener takes IPv4 as well.
 ///
 /// # Errors
 /// With the address in it: in use, not of this host, or no right to it (ports below 1024).
@@ -117,6 +123,7 @@ pub fn bind(addr: SocketAddr) -> std::io::Result<TcpListener> {
         socket.set_tcp_nodelay(true)?;
         let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 2).with_retries(3);
         socket.set_tcp_keepalive(&keepalive)?;
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
         if addr.is_ipv6() {
             socket.set_only_v6(false)?;
         }

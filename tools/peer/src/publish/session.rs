@@ -225,7 +225,12 @@ impl Session {
             _ => {}
         }
         if self.ends_by.is_some_and(|by| by <= now) {
-            return self.finish(End::Unconfirmed, out);
+            // What was never let in was refused; that its last chunks are unconfirmed says nothing.
+            let end = match self.refused {
+                Some(reason) if self.counters.sessions == 0 => End::Refused(reason),
+                _ => End::Unconfirmed,
+            };
+            return self.finish(end, out);
         }
         if self.given_up_at() <= now {
             let end = match self.refused {

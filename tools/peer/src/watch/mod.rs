@@ -31,7 +31,7 @@ use crate::outcome::{Failure, say_ready};
 use crate::playout::Playout;
 use crate::playout::file::FileSink;
 use crate::playout::http::HttpServer;
-use crate::report::{Report, write_atomically};
+use crate::report::{Report, check_writable, write_atomically};
 use crate::status::StatusLine;
 
 use driver::Driver;
@@ -86,6 +86,10 @@ impl Watch {
     fn start(args: &WatchArgs, clock: Clock) -> anyhow::Result<Watch> {
         let file = ConfigFile::read(args.common.config.as_deref())?;
         let settings = file.with(&args.common, args.http, args.uplink_kbps)?;
+        if let Some(path) = &args.report {
+            check_writable(path)
+                .with_context(|| format!("the report {} cannot be written: check --report", path.display()))?;
+        }
         let poll = Poll::new().context("no event poll can be made: raise the limit of open files (ulimit -n)")?;
         let registry = || poll.registry().try_clone();
         let signals = Signals::watch(poll.registry())?;

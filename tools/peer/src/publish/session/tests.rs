@@ -359,3 +359,14 @@ fn an_end_that_nobody_confirms_is_told_after_its_time() {
     world.wait(Span::from_secs(30), |world| world.finished.is_some());
     assert_eq!((world.finished, world.now), (Some(End::Unconfirmed), Time::ZERO.after(END_PATIENCE)));
 }
+
+#[test]
+fn who_is_still_refused_when_the_input_ends_hears_why() {
+    let mut world = World::new();
+    world.index_says = Some(RefusalReason::NameTaken);
+    world.feed(Input::Start);
+    world.cut(1);
+    world.feed(Input::End);
+    world.wait(END_PATIENCE, |world| world.finished.is_some());
+    assert_eq!(world.finished, Some(End::Refused(RefusalReason::NameTaken)));
+}
