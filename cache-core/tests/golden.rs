@@ -78,7 +78,15 @@ fn map() -> BufferMap {
 /// One of every frame.
 fn frames() -> Vec<Frame> {
     vec![
-        Hello { role: Role::Peer, peer: peer(9), stream: STREAM, listen: Some(v4(9)), ticket: ticket() }.into(),
+        Hello {
+            role: Role::Peer,
+            peer: peer(9),
+            stream: STREAM,
+            domain: DomainId(2),
+            listen: Some(v4(9)),
+            ticket: ticket(),
+        }
+        .into(),
         Welcome { peer: PeerId::NONE, nonce: [0x4E; 16] }.into(),
         refused().into(),
         Gossip { map: map().to_wire() }.into(),

@@ -10,7 +10,7 @@ use cache_core::limits::CONTROL_BODY_BYTES_MAX;
 use cache_core::media::Slice;
 use cache_core::peer_id::PeerId;
 use cache_core::sign::{PublisherKey, stream_id};
-use cache_core::units::{ChunkSeq, Epoch, StreamId};
+use cache_core::units::{ChunkSeq, DomainId, Epoch, StreamId};
 use cache_core::wire::codec::Blob;
 use cache_core::wire::exchange::{Hello, Publish, Role};
 use cache_core::wire::frame::chunk_prefix;
@@ -40,7 +40,10 @@ impl NativeLink {
         socket.set_read_timeout(Some(PATIENCE))?;
         let stream = stream_id(&target.stream);
         let ticket = Blob::default();
-        say(&mut socket, Hello { role: Role::Publisher, peer: PeerId::NONE, stream, listen: None, ticket })?;
+        say(
+            &mut socket,
+            Hello { role: Role::Publisher, peer: PeerId::NONE, stream, domain: DomainId(0), listen: None, ticket },
+        )?;
         let Frame::Welcome(welcome) = hear(&mut socket)? else { bail!("the cache does not welcome a publisher") };
         let signature = key.sign_publish(stream, epoch, &welcome.nonce);
         say(&mut socket, Publish { stream: target.stream.clone(), epoch, key: key.public(), signature })?;

@@ -5,7 +5,7 @@
 //! Both begin at the newest chunk.
 
 use cache_core::peer_id::PeerId;
-use cache_core::units::{ChunkSeq, StreamId};
+use cache_core::units::{ChunkSeq, DomainId, StreamId};
 use cache_core::wire::codec::{Blob, List};
 use cache_core::wire::exchange::{Hello, Open, Request, Role, Run, StreamInfo, Subscribe};
 use cache_core::wire::{Frame, StreamName};
@@ -38,7 +38,14 @@ impl NativeViewer {
     /// A viewer of `name`, with its first words in `out`.
     pub(crate) fn new(name: &StreamName, wants: Wants, verify: bool, out: &mut Vec<u8>) -> NativeViewer {
         let stream = cache_core::sign::stream_id(name);
-        let hello = Hello { role: Role::Viewer, peer: PeerId::NONE, stream, listen: None, ticket: Blob::default() };
+        let hello = Hello {
+            role: Role::Viewer,
+            peer: PeerId::NONE,
+            stream,
+            domain: DomainId(0),
+            listen: None,
+            ticket: Blob::default(),
+        };
         Frame::from(hello).encode(out);
         Frame::from(Open { stream: name.clone(), back: 0 }).encode(out);
         NativeViewer { stream, wants, intake: Intake::new(verify), next: ChunkSeq::FIRST }

@@ -37,7 +37,7 @@ use crate::limits::{
 };
 use crate::peer_id::PeerId;
 use crate::time::WallClock;
-use crate::units::{ChunkSeq, Epoch, StreamId};
+use crate::units::{ChunkSeq, DomainId, Epoch, StreamId};
 
 /// What the connector is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,8 @@ wire_struct! {
         pub peer: PeerId,
         /// The stream of a partner link; to a cache ignored.
         pub stream: StreamId,
+        /// The connector's domain: a peer takes partners of its own only. 0 for who has none; to a cache ignored.
+        pub domain: DomainId,
         /// Where the connector itself takes connections, if it does.
         pub listen: Option<SocketAddr>,
         /// A join ticket; may be empty.

@@ -67,6 +67,8 @@ reasons! {
     Leaving = 20, "leaving";
     /// Too many requests at once.
     Busy = 21, "too many requests at once";
+    /// A peer of another domain: the two exchange no data.
+    OtherDomain = 22, "a peer of another domain; peers exchange data inside their domain only";
 }
 
 impl std::fmt::Display for RefusalReason {

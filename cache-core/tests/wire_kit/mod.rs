@@ -140,7 +140,7 @@ macro_rules! any_struct {
 }
 
 any_struct! {
-    Hello { role, peer, stream, listen, ticket }
+    Hello { role, peer, stream, domain, listen, ticket }
     Welcome { peer, nonce }
     Refused { reason, retry_ms, detail }
     PeerEntry { peer, addr }

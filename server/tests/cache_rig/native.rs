@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use cache_core::peer_id::PeerId;
 use cache_core::sign::{PublisherKey, stream_id};
 use cache_core::time::WallClock;
-use cache_core::units::{ChunkSeq, Epoch, StreamId};
+use cache_core::units::{ChunkSeq, DomainId, Epoch, StreamId};
 use cache_core::wire::exchange::{Hello, Publish, Role};
 use cache_core::wire::frame::chunk_prefix;
 use cache_core::wire::{Blob, ChunkHeader, FRAME_HEAD_BYTES, Frame, FrameHead, RefusalReason, StreamName};
@@ -26,7 +26,14 @@ impl Publisher {
         let name = StreamName::new(name).expect("a name");
         let (key, stream, epoch) = (PublisherKey::from_seed(&[seed; 32]), stream_id(&name), Epoch(epoch));
         let mut socket = cache.connect();
-        let hello = Hello { role: Role::Publisher, peer: PeerId::NONE, stream, listen: None, ticket: Blob::default() };
+        let hello = Hello {
+            role: Role::Publisher,
+            peer: PeerId::NONE,
+            stream,
+            domain: DomainId(0),
+            listen: None,
+            ticket: Blob::default(),
+        };
         send(&mut socket, hello.into());
         let Frame::Welcome(welcome) = receive(&mut socket) else { panic!("no Welcome") };
         let signature = key.sign_publish(stream, epoch, &welcome.nonce);

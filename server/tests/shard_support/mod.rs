@@ -9,7 +9,7 @@ use cache_core::peer_id::PeerId;
 use cache_core::ring::{ChunkMeta, PREFIX_BYTES, Recycle, Ring, RingConfig, StreamSlot, Writer};
 use cache_core::sign::{PublisherKey, payload_hash, stream_id};
 use cache_core::time::WallClock;
-use cache_core::units::{ChunkSeq, Epoch, StreamId};
+use cache_core::units::{ChunkSeq, DomainId, Epoch, StreamId};
 use cache_core::wire::exchange::{Hello, Open, Request, Role, Run, StreamInfo, Subscribe};
 use cache_core::wire::frame::chunk_prefix;
 use cache_core::wire::{
@@ -333,5 +333,5 @@ impl Client {
 }
 
 pub fn hello(role: Role) -> Hello {
-    Hello { role, peer: PeerId::NONE, stream: StreamId(0), listen: None, ticket: Blob::default() }
+    Hello { role, peer: PeerId::NONE, stream: StreamId(0), domain: DomainId(0), listen: None, ticket: Blob::default() }
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use anyhow::{Context, Result, bail};
 use cache_core::peer_id::PeerId;
 use cache_core::sign::stream_id;
-use cache_core::units::ChunkSeq;
+use cache_core::units::{ChunkSeq, DomainId};
 use cache_core::wire::codec::{Blob, List};
 use cache_core::wire::exchange::{Hello, Open, Request, Role, Run, StreamInfo};
 use cache_core::wire::{ChunkHeader, FRAME_HEAD_BYTES, Frame, FrameHead, KIND_CHUNK, StreamName};
@@ -28,7 +28,8 @@ impl CacheLink {
         let mut socket = TcpStream::connect_timeout(&cache, HANG)?;
         socket.set_read_timeout(Some(HANG))?;
         let (id, ticket) = (stream_id(&name), Blob::default());
-        let hello = Hello { role: Role::Viewer, peer: PeerId::NONE, stream: id, listen: None, ticket };
+        let hello =
+            Hello { role: Role::Viewer, peer: PeerId::NONE, stream: id, domain: DomainId(0), listen: None, ticket };
         say(&mut socket, hello)?;
         say(&mut socket, Open { stream: name, back: 0 })?;
         loop {

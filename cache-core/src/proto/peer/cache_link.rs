@@ -270,7 +270,8 @@ mod tests {
     use crate::wire::{List, Refused};
 
     const STREAM: StreamId = StreamId(1);
-    const US: Ourselves = Ourselves { id: PeerId::NONE, stream: STREAM, accepted_max: 0 };
+    const US: Ourselves =
+        Ourselves { id: PeerId::NONE, stream: STREAM, domain: crate::units::DomainId(0), accepted_max: 0 };
 
     fn addr(port: u16) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, 1], port))

@@ -468,7 +468,8 @@ impl Conductor {
     fn ourselves(&self, t: &Turn<'_>) -> Ourselves {
         let kbps = self.watching.as_ref().map_or(0, |w| w.buffer.stream_kbps());
         let accepted_max = t.tuning().accepted_limit(self.size, kbps);
-        Ourselves { id: self.join.id(), stream: self.stream, accepted_max }
+        let domain = self.join.domain().unwrap_or_default();
+        Ourselves { id: self.join.id(), stream: self.stream, domain, accepted_max }
     }
 
     fn map(&self) -> BufferMap {

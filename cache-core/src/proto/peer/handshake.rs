@@ -16,7 +16,7 @@ use super::partners::{Partner, Partners};
 use super::turn::Turn;
 use crate::peer_id::PeerId;
 use crate::time::Time;
-use crate::units::StreamId;
+use crate::units::{DomainId, StreamId};
 use crate::wire::exchange::{Hello, PeerEntry, Role, Welcome};
 use crate::wire::{Blob, Frame, RefusalReason};
 
@@ -41,6 +41,8 @@ struct Pending {
 pub(super) struct Ourselves {
     pub(super) id: PeerId,
     pub(super) stream: StreamId,
+    /// Our domain; 0 before the route server told.
+    pub(super) domain: DomainId,
     /// Accepted links at most (eq. (2)).
     pub(super) accepted_max: usize,
 }
@@ -172,6 +174,9 @@ impl Handshakes {
             Some(RefusalReason::BadMessage)
         } else if hello.stream != us.stream {
             Some(RefusalReason::UnknownStream)
+        } else if hello.domain != us.domain {
+            // Peers of different domains exchange no data (paper, section 2), whoever told them of each other.
+            Some(RefusalReason::OtherDomain)
         } else if us.id == PeerId::NONE || hello.peer == us.id {
             Some(RefusalReason::Busy)
         } else if members.is_banned(hello.peer, from.ip(), t.now) {
@@ -221,7 +226,14 @@ impl Handshakes {
 
 /// What we say first on a link of our own.
 pub(super) fn hello(t: &Turn<'_>, us: &Ourselves) -> Hello {
-    Hello { role: Role::Peer, peer: us.id, stream: us.stream, listen: t.config.listen, ticket: Blob::default() }
+    Hello {
+        role: Role::Peer,
+        peer: us.id,
+        stream: us.stream,
+        domain: us.domain,
+        listen: t.config.listen,
+        ticket: Blob::default(),
+    }
 }
 
 fn second_link(t: &mut Turn<'_>, link: LinkId) -> Outcome {
@@ -273,12 +285,17 @@ mod tests {
     }
 
     fn us(n: u64) -> Ourselves {
-        Ourselves { id: id(n), stream: StreamId(1), accepted_max: 2 }
+        Ourselves { id: id(n), stream: StreamId(1), domain: DomainId(1), accepted_max: 2 }
     }
 
     fn hello_of(n: u64) -> Frame {
+        hello_from(DomainId(1), n)
+    }
+
+    fn hello_from(domain: DomainId, n: u64) -> Frame {
         let listen = Some(SocketAddr::from(([99, 9, 9, 9], 700)));
-        Hello { role: Role::Peer, peer: id(n), stream: StreamId(1), listen, ticket: Blob::default() }.into()
+        let (role, stream, ticket) = (Role::Peer, StreamId(1), Blob::default());
+        Hello { role, peer: id(n), stream, domain, listen, ticket }.into()
     }
 
     #[derive(Default)]
@@ -358,6 +375,13 @@ mod tests {
             world.outputs();
             assert_eq!(side.hello(&mut world, &us(me), 9, &hello_of(other)), said, "we are {me}");
         }
+    }
+
+    #[test]
+    fn a_peer_of_another_domain_is_no_partner() {
+        let (mut world, mut side) = (TestWorld::new(Tuning::default()), Side::default());
+        assert_eq!(side.hello(&mut world, &us(1), 1, &hello_from(DomainId(2), 2)), ["Refused", "close"]);
+        assert_eq!(side.partners.len(), 0);
     }
 
     #[test]

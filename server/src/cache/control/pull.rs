@@ -15,7 +15,7 @@ use cache_core::proto::cache::relay::{Relay, RelayInput, RelayOutput};
 use cache_core::proto::cache::streams::Tenure;
 use cache_core::sign::{ChunkFault, KeyRing, stream_id};
 use cache_core::time::Span;
-use cache_core::units::StreamId;
+use cache_core::units::{DomainId, StreamId};
 use cache_core::wire::exchange::{Hello, Open, Role, Subscribe};
 use cache_core::wire::index::{Resolve, StreamKey};
 use cache_core::wire::{Blob, CHUNK_PREFIX_BYTES, ChunkHeader, Frame, Message, RefusalReason, StreamName};
@@ -192,8 +192,14 @@ impl Pull {
             let _ = self.mail.put(Event::Link(number, input));
         };
         let link = Link::connect(parent, CONNECT_WITHIN).await.map_err(|error| LinkEnd::Over(error.to_string()))?;
-        let hello =
-            Hello { role: Role::Cache, peer: PeerId::NONE, stream: self.id, listen: None, ticket: Blob::default() };
+        let hello = Hello {
+            role: Role::Cache,
+            peer: PeerId::NONE,
+            stream: self.id,
+            domain: DomainId(0),
+            listen: None,
+            ticket: Blob::default(),
+        };
         let open = Open { stream: self.name.clone(), back: self.hub.knobs.pull_back_chunks };
         say(&link, &[hello.into(), open.into()]).await?;
         let mut frames = Frames::after(Vec::new());

@@ -78,14 +78,21 @@ fn judge_frame(bytes: &[u8]) -> Verdict {
 #[cfg(test)]
 mod tests {
     use cache_core::peer_id::PeerId;
-    use cache_core::units::StreamId;
+    use cache_core::units::{DomainId, StreamId};
     use cache_core::wire::Blob;
 
     use super::*;
 
     fn hello(role: Role) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let hello = Hello { role, peer: PeerId::NONE, stream: StreamId(0), listen: None, ticket: Blob::default() };
+        let hello = Hello {
+            role,
+            peer: PeerId::NONE,
+            stream: StreamId(0),
+            domain: DomainId(0),
+            listen: None,
+            ticket: Blob::default(),
+        };
         Frame::from(hello).encode(&mut bytes);
         bytes
     }

@@ -19,7 +19,7 @@ use cache_core::proto::asker::{Asker, AskerOutput, Credentials, QuestionId};
 use cache_core::proto::peer::LinkId;
 use cache_core::sign::stream_id;
 use cache_core::time::{Span, Time};
-use cache_core::units::{Epoch, StreamId};
+use cache_core::units::{DomainId, Epoch, StreamId};
 use cache_core::wire::datagram::Message;
 use cache_core::wire::exchange::{Ack, Hello, Publish, PublishOk, Role, TryInstead, Welcome};
 use cache_core::wire::frame::chunk_prefix;
@@ -359,6 +359,7 @@ impl Session {
                 role: Role::Publisher,
                 peer: PeerId::NONE,
                 stream: self.id,
+                domain: DomainId(0),
                 listen: None,
                 ticket: Blob::default(),
             };
