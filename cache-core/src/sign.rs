@@ -9,10 +9,9 @@ use crate::time::{Span, Time};
 use crate::units::{ChunkSeq, Epoch, StreamId};
 use crate::wire::datagram::Cookie;
 use crate::wire::index::StreamKey;
+pub use crate::wire::seal::ClusterKey;
+use crate::wire::seal::{first_16, same};
 use crate::wire::{ChunkHeader, StreamName};
-
-/// Bytes of a [`ClusterKey::tag`].
-pub const TAG_BYTES: usize = 16;
 
 /// How long a cookie's key is used; a cookie is good for one to two of these (our guess: longer than any join, short
 /// enough that a captured one is soon useless).
@@ -220,48 +219,4 @@ impl CookieJar {
         mac.update(&addr.port().to_be_bytes()).update(&period.to_be_bytes());
         Cookie(first_16(&mac.finalize()))
     }
-}
-
-/// The secret that Weircast's own servers share. Derived from the configuration's `cluster_secret`; the empty one is
-/// known to everybody and proves nothing.
-#[derive(Clone)]
-pub struct ClusterKey([u8; 32]);
-
-impl std::fmt::Debug for ClusterKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ClusterKey(secret)")
-    }
-}
-
-impl ClusterKey {
-    /// The key that follows from `secret`.
-    pub fn derive(secret: &str) -> ClusterKey {
-        ClusterKey(blake3::derive_key("weircast cluster secret v1", secret.as_bytes()))
-    }
-
-    /// The tag of `message`.
-    pub fn tag(&self, message: &[u8]) -> [u8; TAG_BYTES] {
-        first_16(&blake3::keyed_hash(&self.0, message))
-    }
-
-    /// Whether `tag` is `message`'s; takes the same time for every wrong one.
-    pub fn check(&self, message: &[u8], tag: &[u8; TAG_BYTES]) -> bool {
-        same(&self.tag(message), tag)
-    }
-}
-
-fn first_16(hash: &blake3::Hash) -> [u8; 16] {
-    let mut first = [0; 16];
-    first.copy_from_slice(&hash.as_bytes()[..16]);
-    first
-}
-
-/// Equality whose time does not depend on where the two differ (BLAKE3's own comparison).
-fn same(a: &[u8; 16], b: &[u8; 16]) -> bool {
-    let wide = |half: &[u8; 16]| {
-        let mut bytes = [0; 32];
-        bytes[..16].copy_from_slice(half);
-        blake3::Hash::from_bytes(bytes)
-    };
-    wide(a) == wide(b)
 }

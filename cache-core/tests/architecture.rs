@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("outbox", &[]),
     ("peer_id", &[]),
     ("units", &["time"]),
-    ("wire", &["limits", "units", "time", "peer_id", "sign"]),
+    ("wire", &["limits", "units", "time", "peer_id"]),
     ("sign", &["limits", "units", "time", "wire"]),
     ("ring", &["limits", "units", "time"]),
     ("media", &["limits", "units", "time", "prng", "outbox", "wire"]),

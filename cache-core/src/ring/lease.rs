@@ -17,16 +17,16 @@
 //! A release is a store with release order, which the writer's sum acquires: all that was read under the lease was read
 //! before the segment is filled again.
 
+use crossbeam::utils::CachePadded;
+
 use super::control::Control;
 use super::sync::{AtomicU32, Ordering, fence, load_acquire};
 
-/// Two cache lines of 64 bytes: processors fetch them in pairs.
-#[repr(align(128))]
-#[derive(Debug)]
-struct Line([AtomicU32; LINE]);
+/// What one fetch of the processor brings: rows never share one.
+type Line = CachePadded<[AtomicU32; LINE]>;
 
+/// Fills two cache lines of 64 bytes, which processors fetch in pairs.
 const LINE: usize = 32;
-const _: () = assert!(size_of::<u32>() * LINE == 128);
 
 /// The counters of all readers. They live and die with the process: the file does not hold them.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Row(Box<[Line]>);
 
 impl Leases {
     pub(super) fn new(readers: u32, segments: u32) -> Leases {
-        let line = || Line(std::array::from_fn(|_| AtomicU32::new(0)));
+        let line = || CachePadded::new(std::array::from_fn(|_| AtomicU32::new(0)));
         let row = || Row((0..segments as usize).step_by(LINE).map(|_| line()).collect());
         Leases { rows: (0..readers).map(|_| row()).collect() }
     }
@@ -59,7 +59,7 @@ impl Leases {
 
 impl Row {
     fn count(&self, segment: u32) -> &AtomicU32 {
-        &self.0[segment as usize / LINE].0[segment as usize % LINE]
+        &self.0[segment as usize / LINE][segment as usize % LINE]
     }
 
     /// Leases `segment` if its generation is still `generation` and its first `end` bytes are published. This row's

@@ -11,14 +11,14 @@
 //! whose cookie field the sender uses from then on. Servers keep nothing for it ([`crate::sign::CookieJar`]).
 //!
 //! Messages between Weircast's own servers (kinds from 128 up) end in a tag under the cluster's secret
-//! ([`crate::sign::ClusterKey`]); without the secret none can be forged.
+//! ([`ClusterKey`]); without the secret none can be forged.
 
 use super::codec::{DecodeError, Reader, Wire, wire_kinds, wire_struct};
 use super::index::*;
 use super::refusal::Refused;
 use super::route::*;
+use super::seal::{ClusterKey, TAG_BYTES};
 use crate::limits::DATAGRAM_BYTES_MAX;
-use crate::sign::{ClusterKey, TAG_BYTES};
 
 /// Bytes in front of the body.
 pub const DATAGRAM_HEAD_BYTES: usize = 24;

@@ -18,6 +18,7 @@ pub mod index;
 pub mod name;
 pub mod refusal;
 pub mod route;
+pub mod seal;
 
 pub use buffer_map::{BufferMap, WireBufferMap};
 pub use chunk::{CHUNK_HEADER_BYTES, CHUNK_SIGNED_BYTES, ChunkHeader};
