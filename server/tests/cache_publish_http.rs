@@ -151,3 +151,39 @@ fn a_stream_that_memory_does_not_hold_is_refused() {
         assert_eq!(cache.play(&format!("s{n}"), 188).len(), 188, "whoever was taken is served");
     }
 }
+
+/// The kernel deals connections out by their ports: of 48 viewers some are on each of three shards, and most are not on
+/// the one that took the publisher.
+fn every_shard_serves_it(listen: &str) {
+    let cache = Cache::start(&format!("listen = \"{listen}\"\nshards = 3\n{FROM_THE_START}"));
+    let published = transport_stream(7, Span::from_secs(4));
+    let (begin, rest) = published.split_at(published.len() / 2);
+    let mut put = cache.put("/live/news");
+    send_chunk(&mut put, begin);
+    until("it is live", || (cache.stream("news")["head"].as_u64() > Some(5)).then_some(()));
+    let played = std::thread::scope(|scope| {
+        let viewers: Vec<_> = (0..48).map(|_| scope.spawn(|| cache.play("news", published.len()))).collect();
+        until("all watch", || (cache.stream("news")["viewers"] == 48).then_some(()));
+        send_chunk(&mut put, rest);
+        put.write_all(b"0\r\n\r\n").expect("sent");
+        viewers.into_iter().map(|viewer| viewer.join().expect("played")).collect::<Vec<_>>()
+    });
+    assert!(played.iter().all(|played| *played == published));
+    let stats = cache.stats();
+    let shards = stats["shards"].as_array().expect("a list");
+    assert_eq!(shards.len(), 3);
+    assert!(shards.iter().all(|shard| shard["chunks_sent"].as_u64() > Some(0)), "{stats:#}");
+}
+
+#[test]
+fn a_publisher_on_one_shard_is_watched_on_all() {
+    every_shard_serves_it("127.0.0.1:0");
+}
+
+#[test]
+fn over_ipv6_as_over_ipv4() {
+    match std::net::TcpListener::bind("[::1]:0") {
+        Ok(_) => every_shard_serves_it("[::1]:0"),
+        Err(error) => eprintln!("SKIP: this host has no IPv6 loopback: {error}"),
+    }
+}
