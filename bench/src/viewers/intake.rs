@@ -19,17 +19,39 @@ pub(crate) enum Arrival {
         /// Not found wrong (which a chunk that is not looked at never is).
         right: bool,
     },
+    /// A chunk of an earlier publisher, not looked at.
+    Earlier,
 }
 
 /// Where in a frame the link is.
 #[derive(Debug)]
 enum At {
     Head,
-    Body { kind: u8, len: usize },
-    ChunkHeader { payload_len: usize },
-    Compare { header: ChunkHeader, twin: Rc<Chunk>, done: usize, same: bool },
-    Collect { header: ChunkHeader, payload: Vec<u8> },
-    Discard { header: ChunkHeader, left: usize },
+    Body {
+        kind: u8,
+        len: usize,
+    },
+    ChunkHeader {
+        payload_len: usize,
+    },
+    Compare {
+        header: ChunkHeader,
+        twin: Rc<Chunk>,
+        done: usize,
+        same: bool,
+    },
+    Collect {
+        header: ChunkHeader,
+        payload: Vec<u8>,
+    },
+    Discard {
+        header: ChunkHeader,
+        left: usize,
+    },
+    /// An earlier publisher's chunk.
+    Pass {
+        left: usize,
+    },
 }
 
 /// The reading side of a native link.
@@ -68,7 +90,7 @@ impl Intake {
             At::ChunkHeader { .. } => false,
             At::Compare { twin, done, .. } => *done == twin.payload.len(),
             At::Collect { header, payload } => payload.len() == header.payload_len as usize,
-            At::Discard { left, .. } => *left == 0,
+            At::Discard { left, .. } | At::Pass { left } => *left == 0,
         }
     }
 
@@ -147,11 +169,24 @@ impl Intake {
                 }
                 Ok(&bytes[len..])
             }
+            At::Pass { left } => {
+                let len = bytes.len().min(*left);
+                *left -= len;
+                if *left == 0 {
+                    self.at = At::Head;
+                    self.part.clear();
+                    arrived(Arrival::Earlier, library);
+                }
+                Ok(&bytes[len..])
+            }
         }
     }
 
     /// How the payload behind `header` (whose bytes are in `part`) is taken.
     fn receive(&self, header: ChunkHeader, library: &Library) -> At {
+        if library.is_earlier(&header) {
+            return At::Pass { left: header.payload_len as usize };
+        }
         if !self.verify {
             return At::Discard { header, left: header.payload_len as usize };
         }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use cache_core::media::PayloadCheck;
 use cache_core::sign::{KeyRing, payload_hash};
-use cache_core::units::StreamId;
+use cache_core::units::{Epoch, StreamId};
 use cache_core::wire::{CHUNK_HEADER_BYTES, ChunkHeader};
 
 use crate::measure::Checked;
@@ -38,6 +38,8 @@ pub(crate) enum Trust {
 #[derive(Debug)]
 pub(crate) struct Library {
     trust: Trust,
+    /// The earliest term whose key is known.
+    first_term: Option<Epoch>,
     /// Whether the payload is the built-in generator's and must prove itself too.
     generated: bool,
     /// When media time 0 of a generated stream was published: the tool's own schedule, else the earliest that any
@@ -53,8 +55,13 @@ pub(crate) struct Library {
 
 impl Library {
     pub(crate) fn new(trust: Trust, generated: bool, origin_us: Option<u64>) -> Library {
+        let first_term = match &trust {
+            Trust::Keys(keys) => keys.to_wire().iter().map(|key| key.epoch).min(),
+            Trust::HashOnly(_) => None,
+        };
         Library {
             trust,
+            first_term,
             generated,
             origin_us,
             origin_is_known: origin_us.is_some(),
@@ -63,6 +70,12 @@ impl Library {
             published: BTreeMap::new(),
             checked: Checked::default(),
         }
+    }
+
+    /// Whether this chunk is an earlier publisher's: the last one before the stream that is measured. A viewer that joins
+    /// at once is pushed it; it is neither due nor wrong.
+    pub(crate) fn is_earlier(&self, header: &ChunkHeader) -> bool {
+        self.first_term.is_some_and(|first| header.epoch < first)
     }
 
     /// The verified chunk with this number and the very same header.

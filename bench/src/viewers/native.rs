@@ -87,6 +87,12 @@ fn take(
             }
             Ok(())
         }
+        Arrival::Earlier => {
+            if matches!(wants, Wants::Pull { .. }) {
+                ask(stream, next, 1, out);
+            }
+            Ok(())
+        }
         Arrival::Frame(frame) => answer(frame, stream, wants, next, sink, out),
     }
 }

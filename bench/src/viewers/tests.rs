@@ -35,9 +35,13 @@ fn library() -> Library {
 
 /// A chunk's frame, with this payload.
 fn chunk(seq: u64, payload: &[u8]) -> Vec<u8> {
+    chunk_of(EPOCH, seq, payload)
+}
+
+fn chunk_of(epoch: Epoch, seq: u64, payload: &[u8]) -> Vec<u8> {
     let mut header = ChunkHeader {
         stream: stream(),
-        epoch: EPOCH,
+        epoch,
         seq: ChunkSeq::new(seq),
         published: WallClock::from_micros(1_000 * seq),
         payload_len: payload.len() as u32,
@@ -133,6 +137,21 @@ fn a_pull_viewer_keeps_requests_waiting_at_the_cache() {
     bench.feed(&mut library, &frame(gone)).expect("good");
     assert_eq!(bench.asked(), [44, 45]);
     assert_eq!((bench.account.chunks, bench.account.skipped), (1, 2));
+}
+
+#[test]
+fn the_last_chunk_of_an_earlier_publisher_is_neither_due_nor_wrong() {
+    for (wants, asked) in [(PULL, vec![43]), (Wants::Push, vec![])] {
+        let (mut library, mut bench) = (library(), Bench::new(wants, true));
+        bench.feed(&mut library, &info(40)).expect("good");
+        bench.said.clear();
+        bench.feed(&mut library, &chunk_of(Epoch(EPOCH.0 - 1), 40, b"another's")).expect("good");
+        assert_eq!((bench.account.chunks, bench.account.wrong), (0, 0));
+        assert_eq!(bench.asked(), asked);
+        bench.feed(&mut library, &chunk(41, b"ours")).expect("good");
+        bench.feed(&mut library, &chunk_of(Epoch(EPOCH.0 + 1), 42, b"a stranger's")).expect("good");
+        assert_eq!((bench.account.chunks, bench.account.wrong), (2, 1));
+    }
 }
 
 #[test]
