@@ -75,6 +75,7 @@ pub use error::RingError;
 pub use layout::{CHUNK_BYTES_MAX, PREFIX_BYTES, SEGMENT_BYTES};
 pub use observer::RingObserver;
 pub use reader::{Lease, Reader};
+pub use shm::available_in;
 pub use stats::RingStats;
 pub use view::View;
 pub use writer::{Reservation, Writer};

@@ -48,10 +48,7 @@ impl SlabFile {
     fn allocate_all(&self, bytes: u64) -> Result<(), RingError> {
         let place = self.place();
         let system = rustix::fs::fstatfs(&self.fd).map_err(failed("ask for the free space of", &place))?;
-        if ![TMPFS_MAGIC, HUGETLBFS_MAGIC].contains(&system.f_type) {
-            return Err(RingError::NotInMemory { place });
-        }
-        let available = self::available(&system);
+        let available = available(&system, &place)?;
         let no_room = |available: u64| RingError::NoRoom {
             place: place.clone(),
             needed: bytes,
@@ -66,7 +63,8 @@ impl SlabFile {
             Ok(()) => {}
             // Someone else took the space meanwhile, or a limit we could not see stands in the way.
             Err(Errno::NOSPC | Errno::NOMEM | Errno::DQUOT) => {
-                let rest = rustix::fs::fstatfs(&self.fd).map_or(0, |system| self::available(&system));
+                let rest =
+                    rustix::fs::fstatfs(&self.fd).ok().and_then(|fs| self::available(&fs, &place).ok()).unwrap_or(0);
                 return Err(no_room(rest.min(bytes - 1)));
             }
             Err(errno) => return Err(failed("allocate", &place)(errno)),
@@ -155,11 +153,24 @@ fn check_is_replaceable(fd: &OwnedFd, path: &Path) -> Result<(), RingError> {
 
 /// Bytes that can be had: of the file system where it has a size, and of memory, out of which huge pages have been set
 /// aside beforehand.
-fn available(system: &StatFs) -> u64 {
+fn available(system: &StatFs, place: &str) -> Result<u64, RingError> {
+    if ![TMPFS_MAGIC, HUGETLBFS_MAGIC].contains(&system.f_type) {
+        return Err(RingError::NotInMemory { place: place.to_owned() });
+    }
     let of_file_system =
         if system.f_blocks == 0 { u64::MAX } else { system.f_bavail.saturating_mul(system.f_bsize as u64) };
     let of_memory = if system.f_type == HUGETLBFS_MAGIC { u64::MAX } else { memory_available().unwrap_or(u64::MAX) };
-    of_file_system.min(of_memory)
+    Ok(of_file_system.min(of_memory))
+}
+
+/// Bytes that a ring's file could have in `directory`, without making one.
+///
+/// # Errors
+/// [`RingError::NotInMemory`] on a disk, [`RingError::Io`] when there is no such directory.
+pub fn available_in(directory: &Path) -> Result<u64, RingError> {
+    let place = directory.display().to_string();
+    let system = rustix::fs::statfs(directory).map_err(failed("ask for the free space of", &place))?;
+    available(&system, &place)
 }
 
 /// `MemAvailable` of /proc/meminfo: what can be taken without swapping; `None` when it cannot be read.

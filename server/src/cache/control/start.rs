@@ -123,10 +123,9 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
 
 fn room(path: &std::path::Path, needed: u64, findings: &mut Findings) {
     let Some(directory) = path.parent() else { return };
-    match rustix::fs::statvfs(directory) {
-        Err(error) => findings.fail(format!("slab: {}: {error}; name a directory on a tmpfs", directory.display())),
-        Ok(fs) => {
-            let free = fs.f_bavail.saturating_mul(fs.f_frsize);
+    match cache_core::ring::available_in(directory) {
+        Err(error) => findings.fail(format!("slab: {error}")),
+        Ok(free) => {
             if free >= needed {
                 findings.good(format!("memory: {} needs {needed} bytes, {free} are free", path.display()));
             } else {
