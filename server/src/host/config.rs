@@ -9,6 +9,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
@@ -108,6 +109,23 @@ pub fn bind_udp(listen: SocketAddr) -> Result<UdpSocket, ConfigError> {
     bound.map_err(|error| cannot_listen(listen, "UDP", &error))
 }
 
+/// How long a killed predecessor's port may stay taken: the kernel closes what an io_uring still held a little after the
+/// process is gone (measured: some milliseconds).
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Binds at a server's start, and tries again for [`PREDECESSOR_PATIENCE`] while the port is in use: a server that is
+/// started again at once after a `kill -9` must not fail. Blocks; before anything is served.
+pub fn outwait_predecessor<T>(mut bind: impl FnMut() -> Result<T, ConfigError>) -> Result<T, ConfigError> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let deadline = Instant::now() + PREDECESSOR_PATIENCE;
+    loop {
+        match bind() {
+            Err(ConfigError::PortInUse(_)) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            bound => return bound,
+        }
+    }
+}
+
 /// The complaint that `listen` cannot be bound.
 pub fn cannot_listen(listen: SocketAddr, protocol: &str, error: &std::io::Error) -> ConfigError {
     use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
@@ -153,6 +171,18 @@ mod tests {
 
     fn complaint(text: &str) -> String {
         parse::<Sample>(Path::new("sample.toml"), text).expect_err("bad configuration").to_string()
+    }
+
+    #[test]
+    fn a_port_that_a_predecessor_frees_is_had() {
+        let mut left = 3;
+        let bound = outwait_predecessor(|| {
+            left -= 1;
+            if left > 0 { Err(ConfigError::PortInUse(String::new())) } else { Ok(left) }
+        });
+        assert_eq!(bound.expect("free at last"), 0);
+        let other = outwait_predecessor(|| Err::<(), _>(ConfigError::value("listen", "no such address")));
+        assert!(other.is_err(), "only a port in use is waited for");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde::Serialize;
 use self::config::Config;
 use crate::host::cli::Role;
 use crate::host::clock::{self, Clock};
-use crate::host::config::{advertised, bind_udp, warn_of_open_cluster};
+use crate::host::config::{advertised, bind_udp, outwait_predecessor, warn_of_open_cluster};
 use crate::host::findings::Findings;
 use crate::host::program::{Ended, Failed};
 use crate::host::signals::Signals;
@@ -83,7 +83,7 @@ pub fn run(config: Config) -> Result<Ended, Failed> {
     let clock = Clock::start();
     let jar = CookieJar::new(random::bytes()?);
     let mut index = Index::new(config.machine(clock::wall())?, jar, random::seed()?);
-    let socket = bind_udp(config.listen)?;
+    let socket = outwait_predecessor(|| bind_udp(config.listen))?;
     let listen = socket.local_addr()?;
     let advertise = advertised(listen, config.advertise, false)?;
     if let Some(warning) = warn_of_open_cluster(&config.cluster_secret, listen) {

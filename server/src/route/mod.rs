@@ -26,7 +26,7 @@ use serde::Serialize;
 use self::config::Config;
 use crate::host::cli::Role;
 use crate::host::clock::Clock;
-use crate::host::config::{bind_udp, warn_of_open_cluster};
+use crate::host::config::{bind_udp, outwait_predecessor, warn_of_open_cluster};
 use crate::host::findings::Findings;
 use crate::host::program::{Ended, Failed};
 use crate::host::signals::Signals;
@@ -78,7 +78,7 @@ pub fn run(config: Config) -> Result<Ended, Failed> {
     let database = config.database()?.map(|database| Box::new(database) as Box<dyn Locate>);
     let jar = CookieJar::new(random::bytes()?);
     let mut route = Route::new(config.machine()?, jar, random::seed()?, database);
-    let socket = bind_udp(config.listen)?;
+    let socket = outwait_predecessor(|| bind_udp(config.listen))?;
     let listen = socket.local_addr()?;
     if let Some(warning) = warn_of_open_cluster(&config.cluster_secret, listen) {
         tracing::warn!("{warning}");

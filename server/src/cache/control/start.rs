@@ -185,7 +185,7 @@ fn allowed_cpus() -> Vec<usize> {
 /// One listener per shard, on one port. They share it by SO_REUSEPORT, which another process of the same user would
 /// join unnoticed: so the port is tried without it first.
 fn listen(addr: SocketAddr, shards: usize) -> anyhow::Result<Vec<TcpListener>> {
-    probe(addr)?;
+    host_config::outwait_predecessor(|| probe(addr))?;
     let first = data::bind(addr).map_err(|error| anyhow::anyhow!("listen: {error}"))?;
     let bound = first.local_addr()?;
     let mut listeners = vec![first];
