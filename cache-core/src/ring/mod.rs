@@ -26,7 +26,7 @@
 //! - Its **generation** goes up when it is given up. A [`ChunkRef`] carries the generation under which its chunk was
 //!   written: if the two differ, the chunk is gone.
 //! - A **descriptor** says where a chunk is. The newest `retain_chunks` of each stream have one (`descriptor.rs`);
-//!   older chunks have expired. Sequence numbers may leave gaps.
+//!   older chunks have expired; a stream may keep fewer ([`Writer::set_retain`]). Sequence numbers may leave gaps.
 //! - A **lease** keeps a segment from being filled again while the kernel or a thread reads it (`lease.rs`).
 //! - **Quarantine**: a segment due for reuse that is leased is set aside and another one taken. The writer never waits.
 //!
@@ -52,9 +52,11 @@ mod descriptor;
 mod error;
 mod layout;
 mod lease;
+mod losers;
 #[cfg_attr(loom, path = "memory_loom.rs")]
 mod memory;
 mod observer;
+mod queues;
 mod reader;
 #[cfg_attr(loom, allow(dead_code, reason = "memory_loom.rs has no file"))]
 mod shm;

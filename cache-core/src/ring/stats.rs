@@ -48,4 +48,6 @@ counters! {
     quarantined,
     /// Reservations refused for want of a segment.
     no_space,
+    /// Those of them that were refused rather than take what viewers are about to be sent.
+    withheld,
 }

@@ -11,7 +11,9 @@ use crate::units::{ChunkSeq, StreamId};
 const GENERATION: usize = 0;
 const ID: usize = 1;
 const HEAD: usize = 2;
-const _: () = assert!(HEAD < STREAM_WORDS);
+/// How many of its newest chunks it keeps; 0: as many as it has descriptors for.
+const RETAIN: usize = 7;
+const _: () = assert!(RETAIN < STREAM_WORDS);
 
 /// `HEAD` of a stream that has no chunk. No chunk has this number.
 pub(super) const NO_HEAD: u64 = u64::MAX;
@@ -26,6 +28,7 @@ impl StreamEntry<'_> {
         let generation = self.0[GENERATION].load(Ordering::Relaxed) + 1;
         self.0[ID].store(id.0, Ordering::Relaxed);
         self.0[HEAD].store(NO_HEAD, Ordering::Relaxed);
+        self.0[RETAIN].store(0, Ordering::Relaxed);
         self.0[GENERATION].store(generation, Ordering::Release);
         generation
     }
@@ -41,6 +44,19 @@ impl StreamEntry<'_> {
     /// Makes `seq` the newest chunk: with this one store readers can see it. The writer only.
     pub(super) fn advance(self, seq: ChunkSeq) {
         self.0[HEAD].store(seq.get(), Ordering::Release);
+    }
+
+    /// Keeps the newest `chunks` only. The writer only.
+    pub(super) fn set_retain(self, chunks: u64) {
+        self.0[RETAIN].store(chunks, Ordering::Relaxed);
+    }
+
+    /// How many of its newest chunks it keeps, of the `most` that it has descriptors for.
+    pub(super) fn retain(self, most: u64) -> u64 {
+        match self.0[RETAIN].load(Ordering::Relaxed) {
+            0 => most,
+            chunks => chunks.min(most),
+        }
     }
 
     /// The generation and id; `None` when closed.

@@ -49,7 +49,7 @@ impl View {
     /// The oldest chunk that is there. Cost: up to `retain_chunks` descriptors.
     pub fn oldest(&self, slot: StreamSlot) -> Option<ChunkSeq> {
         let head = self.head(slot)?;
-        self.first(slot, self.window_start(head), head, |_| true)
+        self.first(slot, self.window_start(slot, head), head, |_| true)
     }
 
     /// Whether chunk `seq` is there. Cost: four cache lines.
@@ -65,7 +65,7 @@ impl View {
     pub fn join_point(&self, slot: StreamSlot, back: u64) -> Option<ChunkSeq> {
         let head = self.head(slot)?;
         let wanted = head.back(back);
-        let start = self.window_start(head);
+        let start = self.window_start(slot, head);
         let below = (start.get()..=wanted.get()).rev().map(ChunkSeq::new).find(|seq| self.can_join(slot, *seq));
         below.or_else(|| self.first(slot, wanted.next().max(start), head, |chunk| chunk.meta.is_join_point()))
     }
@@ -73,7 +73,7 @@ impl View {
     /// The first chunk at or above `from` with tables and a key frame. Cost: up to `retain_chunks` descriptors.
     pub fn next_join_point(&self, slot: StreamSlot, from: ChunkSeq) -> Option<ChunkSeq> {
         let head = self.head(slot)?;
-        self.first(slot, from.max(self.window_start(head)), head, |chunk| chunk.meta.is_join_point())
+        self.first(slot, from.max(self.window_start(slot, head)), head, |chunk| chunk.meta.is_join_point())
     }
 
     /// Whether the chunk's bytes are still its own. To be asked after they were read or sent without a lease: "yes"
@@ -89,8 +89,9 @@ impl View {
         (slot.index < self.control.layout.streams).then(|| self.control.stream(slot.index))
     }
 
-    fn window_start(&self, head: ChunkSeq) -> ChunkSeq {
-        head.back(self.control.layout.retain - 1)
+    /// The oldest chunk that an open stream keeps.
+    fn window_start(&self, slot: StreamSlot, head: ChunkSeq) -> ChunkSeq {
+        head.back(self.control.stream(slot.index).retain(self.control.layout.retain) - 1)
     }
 
     fn can_join(&self, slot: StreamSlot, seq: ChunkSeq) -> bool {
@@ -120,7 +121,7 @@ impl View {
                 Some(age) => age,
             },
         };
-        if age >= self.control.layout.retain {
+        if age >= entry.retain(self.control.layout.retain) {
             return Lookup::Gone;
         }
         self.described(slot, seq).map_or(Lookup::Gone, Lookup::Ready)

@@ -9,11 +9,17 @@ use super::chunk::{ChunkMeta, StreamSlot};
 use super::descriptor::Entry;
 use super::error::RingError;
 use super::layout::{CHUNK_ALIGN, CHUNK_BYTES_MAX, PREFIX_BYTES, SEGMENT_BYTES};
-use super::slab_pool::{Owner, SlabPool};
+use super::slab_pool::SlabPool;
 use super::stats::Counter;
 use super::stream_entry::NO_HEAD;
 use super::sync::Ordering;
 use crate::units::{ChunkSeq, StreamId};
+
+/// Segments that [`Writer::tidy`] keeps clean (our guess: a burst of as many streams that each begin a segment at the
+/// same time); of a small ring no more than one in [`STOCK_SHARE`]. Those that have not expired are given up ahead of
+/// need for an eighth of it only.
+const STOCK: u32 = 64;
+const STOCK_SHARE: u32 = 32;
 
 /// The single writer. `Send`, not `Sync`: control's thread has it. It never waits for a reader.
 ///
@@ -26,7 +32,6 @@ pub struct Writer {
     core: Arc<Core>,
     pool: SlabPool,
     streams: Vec<Option<OpenStream>>,
-    owners: Vec<Owner>,
     one_thread: PhantomData<Cell<()>>,
 }
 
@@ -64,7 +69,6 @@ impl Writer {
         Writer {
             pool: SlabPool::new(&core),
             streams: vec![None; streams],
-            owners: vec![Owner::default(); streams],
             core,
             one_thread: PhantomData,
         }
@@ -83,6 +87,7 @@ impl Writer {
         let generation = self.core.control.stream(index).open(id);
         self.core.control.use_stream(index);
         self.core.control.count(Counter::streams_open);
+        self.pool.open(index, self.core.control.layout.retain);
         self.streams[index as usize] = Some(OpenStream { id, generation, fill: 0 });
         Ok(StreamSlot { index, generation })
     }
@@ -98,13 +103,49 @@ impl Writer {
             self.core.control.descriptor(slot.index, ChunkSeq::new(seq)).clear();
         }
         self.core.control.uncount(Counter::streams_open);
-        self.pool.orphan(slot.index);
+        self.pool.close(&self.core, slot.index);
         self.streams[slot.index as usize] = None;
-        self.owners[slot.index as usize] = Owner::default();
+    }
+
+    /// Keeps the stream's newest `chunks` chunks from now on, at least 1 and at most the ring's `retain_chunks`, which
+    /// is what an opened stream begins with. Older ones have expired. Of a closed stream nothing is changed.
+    pub fn set_retain(&mut self, slot: StreamSlot, chunks: u64) {
+        if self.open(slot).is_ok() {
+            let chunks = chunks.clamp(1, self.core.control.layout.retain);
+            self.core.control.stream(slot.index).set_retain(chunks);
+            self.pool.set_retain(&self.core, slot.index, chunks);
+        }
+    }
+
+    /// When the ring is short the open stream of the lowest rank loses its oldest segment; of several, the one whose
+    /// oldest segment was begun first. An opened stream has rank 0.
+    pub fn set_rank(&mut self, slot: StreamSlot, rank: u64) {
+        if self.open(slot).is_ok() {
+            self.pool.set_rank(slot.index, rank);
+        }
+    }
+
+    /// No chunk of the stream from `seq` on is taken before it has expired; `None` ends that. Where nothing else is
+    /// left, [`Writer::reserve`] refuses ([`RingStats::withheld`](super::RingStats::withheld)) the stream that asks, or
+    /// takes the segment that a stream of lower rank was filling. An opened stream has no protection.
+    pub fn protect_from(&mut self, slot: StreamSlot, seq: Option<ChunkSeq>) {
+        if self.open(slot).is_ok() {
+            self.pool.protect_from(slot.index, seq);
+        }
+    }
+
+    /// Makes one segment clean ahead of need, so that a later [`Writer::reserve`] finds it so; false when there are
+    /// enough (64, of a small ring one in 32) or none can be had. To be called when nothing waits, until it says false. Cost: that of a
+    /// recycling (see there), or next to none.
+    pub fn tidy(&mut self) -> bool {
+        let segments = self.core.control.layout.segments;
+        let stock = (segments / STOCK_SHARE).clamp(1, STOCK);
+        self.pool.tidy(&self.core, stock, (stock / 8).max(1))
     }
 
     /// Reserves `len` bytes, prefix included, for the stream's next chunk: at most one reservation for each stream at a
-    /// time. Cost: next to none but for the first chunk in a segment, when another one may have to be recycled. With
+    /// time. Cost: next to none but for the first chunk in a segment, when another one may have to be recycled (unless
+    /// [`Writer::tidy`] has done it). With
     /// [`Recycle::Punch`](super::Recycle::Punch) that takes 2 ms for pages of 4 KiB and 60 us for a huge page (measured;
     /// 2 vCPU EPYC, memfd and tmpfs mounted `huge=always`).
     ///
@@ -115,7 +156,7 @@ impl Writer {
         if !(PREFIX_BYTES..=CHUNK_BYTES_MAX).contains(&len) {
             return Err(RingError::Length { len, min: PREFIX_BYTES, max: CHUNK_BYTES_MAX });
         }
-        let newest = self.owners[slot.index as usize].newest;
+        let newest = self.pool.newest(slot.index);
         if newest.is_some_and(|segment| self.pool.reserved(segment)) {
             return Err(RingError::Reserved);
         }
@@ -168,13 +209,11 @@ impl Writer {
             generation: r.generation,
             meta,
         });
-        let owner = &mut self.owners[r.slot.index as usize];
-        if owner.head.is_none_or(|head| meta.seq > head) {
-            owner.head = Some(meta.seq);
+        if self.pool.head(r.slot.index).is_none_or(|head| meta.seq > head) {
             control.stream(r.slot.index).advance(meta.seq);
         }
         control.count(Counter::published);
-        self.pool.note(r.segment, meta.seq);
+        self.pool.note(&self.core, r.slot.index, r.segment, meta.seq);
         if let Some(stream) = &mut self.streams[r.slot.index as usize] {
             stream.fill = end.next_multiple_of(CHUNK_ALIGN as u32);
         }
@@ -192,11 +231,7 @@ impl Writer {
     }
 
     fn begin_segment(&mut self, slot: StreamSlot) -> Result<u32, RingError> {
-        let Some(segment) = self.pool.take(&self.core, slot.index, &mut self.owners) else {
-            self.core.control.count(Counter::no_space);
-            return Err(RingError::NoSpace);
-        };
-        self.owners[slot.index as usize].newest = Some(segment);
+        let segment = self.pool.take(&self.core, slot.index).ok_or(RingError::NoSpace)?;
         if let Some(stream) = &mut self.streams[slot.index as usize] {
             stream.fill = 0;
         }
@@ -204,10 +239,10 @@ impl Writer {
     }
 
     fn is_new(&self, slot: StreamSlot, seq: ChunkSeq) -> bool {
-        let Some(head) = self.owners[slot.index as usize].head else { return seq.get() != NO_HEAD };
+        let Some(head) = self.pool.head(slot.index) else { return seq.get() != NO_HEAD };
         match head.since(seq) {
             None => seq.get() != NO_HEAD,
-            Some(age) if age >= self.core.control.layout.retain => false,
+            Some(age) if age >= self.pool.retain(slot.index) => false,
             Some(_) => {
                 let there = self.core.control.descriptor(slot.index, seq).read();
                 there.is_none_or(|entry| entry.meta.seq != seq || !self.is_alive(&entry))
