@@ -83,7 +83,7 @@ fn a_stream_keeps_what_it_is_told_to() {
     assert_eq!((ring.stats().evicted, ring.stats().recycled), (0, 1), "what a has no use for is enough");
     writer.set_retain(a.slot, 1_000);
     publish_halves(&mut writer, a, 6..8);
-    assert_eq!(drawn(&reader, a, 0..9), "....####>", "the ring has rows for 8; what went does not come back");
+    assert_eq!(drawn(&reader, a, 0..9), ".....###>", "what has expired does not come back");
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn apply(writer: &mut Writer, streams: &mut [Stream; STREAMS], naive: &mut Naive
         }
         Op::Retain { at, chunks } => {
             writer.set_retain(streams[at].slot, chunks);
-            naive.rules[at].retain = chunks;
+            naive.rules[at].retain = chunks.min(naive.rules[at].retain);
         }
         Op::Close { at } => {
             writer.close_stream(streams[at].slot);

@@ -208,8 +208,8 @@ impl SlabPool {
     /// readable are used; only below `stock_evicted` free ones does a stream lose one before it must. Leased ones and
     /// protected ones are left alone.
     pub(super) fn tidy(&mut self, core: &Core, stock: u32, stock_evicted: u32) -> bool {
-        let free = self.queues.len(Place::Free.queue());
-        if free >= stock || core.recycle != Recycle::Punch {
+        let free = self.free();
+        if free >= stock {
             return false;
         }
         let unreadable = self.released(core).map(|segment| (Rank::Released, segment)).or_else(|| self.unreadable(core));
@@ -234,6 +234,11 @@ impl SlabPool {
             self.enter(core, segment, Place::Free);
         }
         true
+    }
+
+    /// Segments that are clean.
+    pub(super) fn free(&self) -> u32 {
+        self.queues.len(Place::Free.queue())
     }
 
     /// Notes that chunk `seq` of stream `stream` has been published in segment `segment`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Core;
 use super::chunk::{ChunkMeta, StreamSlot};
+use super::config::Recycle;
 use super::descriptor::Entry;
 use super::error::RingError;
 use super::layout::{CHUNK_ALIGN, CHUNK_BYTES_MAX, PREFIX_BYTES, SEGMENT_BYTES};
@@ -107,11 +108,12 @@ impl Writer {
         self.streams[slot.index as usize] = None;
     }
 
-    /// Keeps the stream's newest `chunks` chunks from now on, at least 1 and at most the ring's `retain_chunks`, which
-    /// is what an opened stream begins with. Older ones have expired. Of a closed stream nothing is changed.
+    /// Keeps no more than the stream's newest `chunks` chunks from now on, at least 1. Older ones have expired, for good:
+    /// the number is only ever lowered, from the ring's `retain_chunks`, with which an opened stream begins. Of a closed
+    /// stream nothing is changed.
     pub fn set_retain(&mut self, slot: StreamSlot, chunks: u64) {
         if self.open(slot).is_ok() {
-            let chunks = chunks.clamp(1, self.core.control.layout.retain);
+            let chunks = chunks.clamp(1, self.pool.retain(slot.index));
             self.core.control.stream(slot.index).set_retain(chunks);
             self.pool.set_retain(&self.core, slot.index, chunks);
         }
@@ -134,13 +136,17 @@ impl Writer {
         }
     }
 
+    /// Whether [`Writer::tidy`] may have something to do. Cost: next to none.
+    pub fn is_untidy(&self) -> bool {
+        self.core.recycle == Recycle::Punch && self.pool.free() < self.stock()
+    }
+
     /// Makes one segment clean ahead of need, so that a later [`Writer::reserve`] finds it so; false when there are
     /// enough (64, of a small ring one in 32) or none can be had. To be called when nothing waits, until it says false. Cost: that of a
     /// recycling (see there), or next to none.
     pub fn tidy(&mut self) -> bool {
-        let segments = self.core.control.layout.segments;
-        let stock = (segments / STOCK_SHARE).clamp(1, STOCK);
-        self.pool.tidy(&self.core, stock, (stock / 8).max(1))
+        let stock = self.stock();
+        self.is_untidy() && self.pool.tidy(&self.core, stock, (stock / 8).max(1))
     }
 
     /// Reserves `len` bytes, prefix included, for the stream's next chunk: at most one reservation for each stream at a
@@ -223,6 +229,10 @@ impl Writer {
     /// Gives a reservation back unpublished; the next one of the stream takes the same bytes. So does dropping it.
     pub fn abandon(&mut self, r: Reservation) {
         drop(r);
+    }
+
+    fn stock(&self) -> u32 {
+        (self.core.control.layout.segments / STOCK_SHARE).clamp(1, STOCK)
     }
 
     fn open(&self, slot: StreamSlot) -> Result<&OpenStream, RingError> {

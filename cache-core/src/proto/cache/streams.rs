@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use super::config::CacheKnobs;
 use super::ingest::{Ingest, Verdict};
+use super::replacement::{Audience, Standing};
 use crate::outbox::Outbox;
 use crate::time::Time;
 use crate::units::{ChunkSeq, Epoch, StreamId};
@@ -82,8 +83,7 @@ pub struct Stream {
     since: Time,
     last_chunk: Time,
     missing: u64,
-    viewers: BTreeMap<u16, u32>,
-    idle_since: Time,
+    audience: Audience,
 }
 
 impl Stream {
@@ -104,7 +104,12 @@ impl Stream {
 
     /// Viewers on all shards.
     pub fn viewers(&self) -> u32 {
-        self.viewers.values().sum()
+        self.audience.count()
+    }
+
+    /// How it stands when memory is short.
+    pub fn standing(&self, now: Time) -> Standing {
+        self.audience.standing(now, self.ingest.head())
     }
 
     /// Chunks that were skipped by its sources.
@@ -209,7 +214,7 @@ impl Streams {
         let tenure = self.open(now, id, name, Source::Pull, out)?;
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.pulled = true;
-            stream.idle_since = now;
+            stream.audience.idle_again(now);
         }
         Ok(Some(tenure))
     }
@@ -236,8 +241,7 @@ impl Streams {
             since: now,
             last_chunk: now,
             missing: 0,
-            viewers: BTreeMap::new(),
-            idle_since: now,
+            audience: Audience::new(now),
         });
         if let Some(former) = stream.source.tenure() {
             out.push(StreamOutput::Dismiss { stream: id, tenure: former });
@@ -304,16 +308,10 @@ impl Streams {
         }
     }
 
-    /// A shard's count of viewers of a stream.
-    pub fn viewers(&mut self, now: Time, shard: u16, id: StreamId, count: u32) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if count == 0 {
-            stream.viewers.remove(&shard);
-        } else {
-            stream.viewers.insert(shard, count);
-        }
-        if stream.viewers.is_empty() {
-            stream.idle_since = now;
+    /// A shard's count of viewers of a stream, and the lowest position among them.
+    pub fn viewers(&mut self, now: Time, shard: u16, id: StreamId, count: u32, lowest: Option<ChunkSeq>) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.audience.tell(now, shard, count, lowest);
         }
     }
 
@@ -322,7 +320,7 @@ impl Streams {
         let knobs = self.knobs;
         let mut forgotten = Vec::new();
         for (id, stream) in &mut self.streams {
-            let idle = stream.viewers.is_empty() && stream.idle_since.after(knobs.pull_grace) <= now;
+            let idle = stream.audience.idle_since().is_some_and(|since| since.after(knobs.pull_grace) <= now);
             match stream.state {
                 _ if stream.pulled && idle => forgotten.push(*id),
                 HoldState::Origin | HoldState::Relay if stream.last_chunk.after(knobs.stalled_after) <= now => {
@@ -348,8 +346,8 @@ impl Streams {
                 HoldState::Ended => stream.since.after(knobs.ended_keep),
                 HoldState::Fetching => Time::NEVER,
             };
-            let idle = stream.pulled && stream.viewers.is_empty();
-            if idle { by_state.min(stream.idle_since.after(knobs.pull_grace)) } else { by_state }
+            let idle_since = stream.audience.idle_since().filter(|_| stream.pulled);
+            idle_since.map_or(by_state, |since| by_state.min(since.after(knobs.pull_grace)))
         };
         self.streams.values().map(due).min().unwrap_or(Time::NEVER)
     }
@@ -527,14 +525,14 @@ mod tests {
         let pull = rig.pull().expect("a first pull");
         assert_eq!(rig.pull(), None);
         assert_eq!(rig.table.held(ID).map(|h| h.state), Some(HoldState::Fetching));
-        rig.table.viewers(rig.now, 0, ID, 3);
+        rig.table.viewers(rig.now, 0, ID, 3, None);
         for seq in 100..200 {
             assert_ne!(rig.chunk(pull, 1, seq, false), Verdict::Fenced);
             rig.now = rig.now.after(crate::units::CHUNK_SPAN);
             rig.table.tick(rig.now, &mut rig.out);
         }
         assert_eq!(rig.state(), Some(HoldState::Relay));
-        rig.table.viewers(rig.now, 0, ID, 0);
+        rig.table.viewers(rig.now, 0, ID, 0, None);
         let left = rig.now;
         rig.wait();
         let gone = rig.wait();

@@ -22,6 +22,7 @@ use super::link::Link;
 use super::pull::{self, PullMail};
 use super::shards::Shards;
 use super::store::{Store, Stored};
+use super::wait::Mailbox;
 use crate::cache::bridge::ToShard;
 use crate::cache::data::ShardCounters;
 use crate::host::clock::Clock;
@@ -47,6 +48,8 @@ pub(super) struct Hub {
     pub(super) store: RefCell<Store>,
     pub(super) ring: Ring,
     pub(super) shards: Shards,
+    /// Wakes who makes memory clean ahead of need.
+    pub(super) untidy: Mailbox<()>,
     pub(super) shard_counters: Vec<Arc<ShardCounters>>,
     pub(super) counters: Counters,
     /// `None`: stand-alone.
@@ -75,6 +78,10 @@ impl Hub {
                 self.counters.chunks_stored.one();
                 bytes_from.add(payload.len() as u64);
                 self.shards.published(header.stream, &self.counters);
+                if self.store.borrow().is_untidy() {
+                    // There is one message at the most, and it stands for all.
+                    let _ = self.untidy.put(());
+                }
             }
             Stored::Duplicate => self.counters.chunks_duplicate.one(),
             Stored::Fenced => self.counters.chunks_fenced.one(),
@@ -83,6 +90,13 @@ impl Hub {
         }
         self.settle();
         stored
+    }
+
+    /// A shard's viewers of a stream.
+    pub(super) fn viewers_of(&self, shard: usize, stream: StreamId, count: u32, lowest: Option<ChunkSeq>) {
+        self.shards.watches(shard, stream, count > 0, &self.counters);
+        let number = u16::try_from(shard).unwrap_or(u16::MAX);
+        self.store.borrow_mut().viewers(self.clock.now(), number, stream, count, lowest);
     }
 
     /// A source's link is closed.

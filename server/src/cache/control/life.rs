@@ -24,7 +24,7 @@ use super::sessions;
 use super::shards::Shards;
 use super::start::Started;
 use super::store::Store;
-use super::wait::{First, race, sleep};
+use super::wait::{First, Mailbox, race, sleep};
 use crate::cache::bridge::ToShard;
 use crate::host::clock::Clock;
 use crate::host::program::{Ended, Failed};
@@ -36,6 +36,13 @@ const TICK: Span = Span::from_millis(100);
 
 /// How often the index hears of this cache ([`cache_core::wire::index::CacheReport`]: once a second).
 const REPORT_EVERY: Span = Span::from_secs(1);
+
+/// How long memory waits to be made clean after a chunk has taken a clean piece: until those who were told of the chunk
+/// have begun to send it (our guess).
+const TIDY_AFTER: Span = Span::from_millis(1);
+
+/// How often streams' ranks are told to the ring, in ticks.
+const RANK_TICKS: u32 = 10;
 
 /// How often a drain looks whether it is done.
 const DRAIN_LOOK: Span = Span::from_millis(20);
@@ -59,9 +66,10 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             clock: Clock::start(),
             advertise,
             connections_max,
-            store: RefCell::new(Store::new(writer, reader, streams)),
+            store: RefCell::new(Store::new(writer, config.retention(), reader, streams)),
             ring,
             shards: Shards::new(handles),
+            untidy: Mailbox::new(1),
             shard_counters,
             counters: Counters::default(),
             index,
@@ -112,11 +120,27 @@ fn spawn_work(hub: &Rc<Hub>, doorbells: Vec<Arc<crate::uring::Doorbell>>) -> Rc<
         })
         .detach();
     }
-    let ticking = hub.clone();
+    let tidying = hub.clone();
     glommio::spawn_local(async move {
         loop {
+            tidying.untidy.take().await;
+            loop {
+                sleep(TIDY_AFTER).await;
+                if !tidying.store.borrow_mut().tidy() {
+                    break;
+                }
+            }
+        }
+    })
+    .detach();
+    let ticking = hub.clone();
+    glommio::spawn_local(async move {
+        for count in 0u32.. {
             sleep(TICK).await;
             tick(&ticking);
+            if count.is_multiple_of(RANK_TICKS) {
+                ticking.store.borrow_mut().rank_all(ticking.clock.now());
+            }
         }
     })
     .detach();

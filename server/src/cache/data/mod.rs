@@ -42,6 +42,7 @@ mod http;
 mod inbox;
 mod messages;
 mod native;
+mod positions;
 mod pump;
 mod receive;
 mod sender;
