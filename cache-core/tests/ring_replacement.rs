@@ -206,7 +206,8 @@ impl Naive {
             return Some(Some(index));
         }
         let rank = |segment: &Segment| segment.owner.map(|owner| self.rules[owner].rank);
-        let is_newest = |index: usize, segment: &Segment| self.newest(segment.owner.expect("none is free")) == Some(index);
+        let is_newest =
+            |index: usize, segment: &Segment| self.newest(segment.owner.expect("none is free")) == Some(index);
         let oldest = all().filter(|(index, segment)| !is_newest(*index, segment) && !self.protected(segment));
         if let Some((index, _)) = oldest.min_by_key(|(index, segment)| (rank(segment), *index)) {
             return Some(Some(index));

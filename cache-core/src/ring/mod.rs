@@ -58,6 +58,8 @@ mod memory;
 mod observer;
 mod queues;
 mod reader;
+#[cfg_attr(loom, allow(dead_code, reason = "memory_loom.rs takes its memory from the heap"))]
+mod room;
 #[cfg_attr(loom, allow(dead_code, reason = "memory_loom.rs has no file"))]
 mod shm;
 mod slab_pool;

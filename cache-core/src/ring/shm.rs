@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::config::Backing;
 use super::error::RingError;
 use super::layout::{MAGIC, SEGMENT_BYTES};
+use super::room;
 
 /// The file of a ring that this process made. Dropped, a file with a name is removed.
 #[derive(Debug)]
@@ -159,7 +160,8 @@ fn available(system: &StatFs, place: &str) -> Result<u64, RingError> {
     }
     let of_file_system =
         if system.f_blocks == 0 { u64::MAX } else { system.f_bavail.saturating_mul(system.f_bsize as u64) };
-    let of_memory = if system.f_type == HUGETLBFS_MAGIC { u64::MAX } else { memory_available().unwrap_or(u64::MAX) };
+    let of_memory =
+        if system.f_type == HUGETLBFS_MAGIC { u64::MAX } else { room::memory_available().unwrap_or(u64::MAX) };
     Ok(of_file_system.min(of_memory))
 }
 
@@ -171,14 +173,6 @@ pub fn available_in(directory: &Path) -> Result<u64, RingError> {
     let place = directory.display().to_string();
     let system = rustix::fs::statfs(directory).map_err(failed("ask for the free space of", &place))?;
     available(&system, &place)
-}
-
-/// `MemAvailable` of /proc/meminfo: what can be taken without swapping; `None` when it cannot be read.
-fn memory_available() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 /// Opens the file of someone else's ring to look at it.

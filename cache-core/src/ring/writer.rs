@@ -67,12 +67,7 @@ impl Reservation {
 impl Writer {
     pub(super) fn new(core: Arc<Core>) -> Writer {
         let streams = core.control.layout.streams as usize;
-        Writer {
-            pool: SlabPool::new(&core),
-            streams: vec![None; streams],
-            core,
-            one_thread: PhantomData,
-        }
+        Writer { pool: SlabPool::new(&core), streams: vec![None; streams], core, one_thread: PhantomData }
     }
 
     /// Opens a stream, without a chunk.

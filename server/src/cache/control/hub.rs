@@ -12,11 +12,12 @@ use cache_core::proto::cache::streams::{StreamOutput, Tenure};
 use cache_core::proto::index::publish::PublishRules;
 use cache_core::ring::Ring;
 use cache_core::sign::{KeyRing, stream_id};
-use cache_core::units::StreamId;
+use cache_core::units::{ChunkSeq, StreamId};
 use cache_core::wire::{ChunkHeader, RefusalReason, StreamName};
 
 use super::config::CacheConfig;
 use super::counters::{Counter, Counters};
+use super::huge::SlabFacts;
 use super::index::IndexClient;
 use super::link::Link;
 use super::pull::{self, PullMail};
@@ -47,6 +48,7 @@ pub(super) struct Hub {
     pub(super) connections_max: u32,
     pub(super) store: RefCell<Store>,
     pub(super) ring: Ring,
+    pub(super) slab: SlabFacts,
     pub(super) shards: Shards,
     /// Wakes who makes memory clean ahead of need.
     pub(super) untidy: Mailbox<()>,

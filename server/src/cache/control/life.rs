@@ -55,7 +55,8 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
     let streams = Streams::new(config.knobs(), config.streams_max as usize);
     let doorbells: Vec<_> = started.shards.iter().map(|shard| shard.doorbell_to_control.clone()).collect();
     let shard_counters = started.shards.iter().map(|shard| shard.counters.clone()).collect();
-    let (writer, reader, ring, handles) = (started.writer, started.reader, started.ring, started.shards);
+    let (writer, reader, ring, slab, handles) =
+        (started.writer, started.reader, started.ring, started.slab, started.shards);
     let ended = executor.run(async move {
         let index = match index_socket {
             Some(socket) => Some(IndexClient::new(socket, index_servers, cluster, random::seed()? as u32)?),
@@ -68,6 +69,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             connections_max,
             store: RefCell::new(Store::new(writer, config.retention(), reader, streams)),
             ring,
+            slab,
             shards: Shards::new(handles),
             untidy: Mailbox::new(1),
             shard_counters,

@@ -8,6 +8,7 @@ use cache_core::ring::{Backing, Recycle};
 use rustix::fs::{FlockOperation, flock};
 
 use super::config::{CacheConfig, Slab};
+use super::huge;
 use crate::cache::data::SendBackend;
 use crate::host::config::ConfigError;
 
@@ -20,19 +21,26 @@ const STALE_AFTER: Duration = Duration::from_secs(60);
 
 /// Where the ring's memory goes for a cache that listens on `listen`.
 ///
-/// A file with a name can be opened by an observer process; with `auto` it is `/dev/shm/weircast-cache-IP-PORT.ring`
-/// (an IPv6 address's colons as `_`).
+/// A file with a name can be opened by an observer process; with `auto` it is `weircast-cache-IP-PORT.ring` (an
+/// IPv6 address's colons as `_`) at `huge_pages_at` if that is prepared, else in `/dev/shm`, else it is a memfd.
 pub(super) fn backing(config: &CacheConfig, listen: SocketAddr) -> Result<Backing, ConfigError> {
     Ok(match config.slab()? {
         Slab::Memfd => Backing::Memfd,
         Slab::Path(path) => Backing::File(path),
-        Slab::Auto if !Path::new(DIRECTORY).is_dir() => {
-            tracing::warn!("there is no {DIRECTORY}: the chunk ring is a memfd, which observers cannot open by name");
-            Backing::Memfd
-        }
         Slab::Auto => {
             let ip = listen.ip().to_string().replace(':', "_");
-            Backing::File(Path::new(DIRECTORY).join(format!("{PREFIX}{ip}-{}{SUFFIX}", listen.port())))
+            let name = format!("{PREFIX}{ip}-{}{SUFFIX}", listen.port());
+            if huge::is_ready(&config.huge_pages_at) {
+                Backing::File(config.huge_pages_at.join(name))
+            } else if Path::new(DIRECTORY).is_dir() {
+                Backing::File(Path::new(DIRECTORY).join(name))
+            } else {
+                tracing::warn!(
+                    "there is no {DIRECTORY}: the chunk ring is a memfd, which is lost at a restart and which observers \
+                     cannot open by name"
+                );
+                Backing::Memfd
+            }
         }
     })
 }

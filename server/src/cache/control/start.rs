@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use cache_core::limits::WINDOW_CHUNKS;
 use cache_core::proto::cache::admission::connections_limit;
-use cache_core::ring::{Backing, Reader, Ring, RingConfig, Writer};
+use cache_core::ring::{Backing, Reader, Ring, RingConfig, SEGMENT_BYTES, Writer};
 use cache_core::time::Span;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::config::CacheConfig;
+use super::huge::SlabFacts;
 use super::slab;
 use crate::cache::data::{self, ShardConfig, ShardHandle};
 use crate::host::config as host_config;
+use crate::host::cpus::CpuList;
 use crate::host::findings::Findings;
 use crate::host::limits::{self, Limits};
 use crate::host::signals::Signals;
@@ -25,6 +26,9 @@ const IO_MEMORY_BYTES: usize = 64 << 10;
 
 /// Entries of the executor's rings (glommio's default): a poll per connection and a few timers are under way at once.
 const RING_DEPTH: usize = 128;
+
+/// Room in a shard's queue beside one announcement for each stream: answers, which are kept when there is none.
+const SPARE_MESSAGES: usize = 256;
 
 /// How long tasks that are never out of work may go on before the reactor looks for news (our guess: a fortieth of a
 /// chunk).
@@ -44,6 +48,8 @@ pub(super) struct Started {
     pub(super) writer: Writer,
     pub(super) reader: Reader,
     pub(super) shards: Vec<ShardHandle>,
+    /// What its memory turned out to be.
+    pub(super) slab: SlabFacts,
     /// The ring's file, to be removed at the end.
     pub(super) slab_file: Option<SlabFile>,
 }
@@ -62,6 +68,7 @@ impl Drop for SlabFile {
 /// Starts everything but the control plane's tasks. An error says what to change.
 pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
     config.validate()?;
+    confine(&config)?;
     let limits = limits::prepare()?;
     let signals = Signals::install().context("signals cannot be taken over")?;
     let connections_max = connections(&config, limits)?;
@@ -82,8 +89,13 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
         .preempt_timer(PREEMPT)
         .make()
         .map_err(|error| anyhow::anyhow!("the control plane's executor cannot start: {error}"))?;
+    if let Some(warning) = spanned(&CpuList::allowed()) {
+        tracing::warn!("{warning}");
+    }
     let (writer, ring, slab_file) = memory(&config, listen, shards)?;
+    let slab = SlabFacts::of(&ring, slab_file.as_ref().map(|file| file.0.as_path()));
     config.streams_max = streams(&config, &ring);
+    say_memory(&config, &ring, &slab);
     let reader = ring.reader(shards as u32)?;
     let shards = start_shards(&config, connections_max, listeners, &ring)?;
     Ok(Started {
@@ -98,6 +110,7 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
         writer,
         reader,
         shards,
+        slab,
         slab_file,
     })
 }
@@ -105,6 +118,13 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
 /// Looks at what [`start`] would need, and starts nothing.
 pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
     findings.record(config.validate().map(|()| "values: in their ranges".to_owned()));
+    match confine(config) {
+        Err(error) => findings.fail(error.to_string()),
+        Ok(cpus) => {
+            findings.good(format!("CPUs: {}", cpus.len()));
+            spanned(&cpus).into_iter().for_each(|warning| findings.warn(warning));
+        }
+    }
     let limits = Limits { memlock: None, nofile: limits::raise_nofile() };
     findings.record(connections(config, limits).map(|max| format!("connections: at most {max}")));
     let told = !config.index.is_empty();
@@ -140,6 +160,27 @@ fn room(path: &std::path::Path, needed: u64, findings: &mut Findings) {
     }
 }
 
+/// Confines the process to the configured CPUs, before it allocates or starts anything; those that it runs on.
+fn confine(config: &CacheConfig) -> anyhow::Result<CpuList> {
+    if let Some(cpus) = config.cpu_list()? {
+        let cure = "this process may run on none of them: see lscpu, taskset -p, and the cgroup's cpuset";
+        cpus.confine().map_err(|error| anyhow::anyhow!("cpus: \"{}\": {error}; {cure}", config.cpus))?;
+    }
+    Ok(CpuList::allowed())
+}
+
+/// Whether memory is far from some of the CPUs.
+fn spanned(cpus: &CpuList) -> Option<String> {
+    let nodes = cpus.nodes();
+    (nodes.len() > 1).then(|| {
+        format!(
+            "the CPUs belong to {} memory nodes ({nodes:?}), and the chunk ring is on one of them: run one cache for each, \
+             with `cpus` (/sys/devices/system/node/nodeN/cpulist)",
+            nodes.len()
+        )
+    })
+}
+
 fn connections(config: &CacheConfig, limits: Limits) -> anyhow::Result<u32> {
     let max = connections_limit(config.connections_max, limits.nofile.unwrap_or(u64::MAX))?;
     if max < config.connections_max {
@@ -161,7 +202,24 @@ fn streams(config: &CacheConfig, ring: &Ring) -> u32 {
             config.memory_mib
         );
     }
-    config.streams_max.min(room)
+    config.streams_planned().min(room)
+}
+
+/// What was planned, and what was got.
+fn say_memory(config: &CacheConfig, ring: &Ring, slab: &SlabFacts) {
+    let segments = ring.stats().segments_free;
+    let segment_mib = SEGMENT_BYTES >> 20;
+    let segments_mib = segments * segment_mib;
+    tracing::info!(
+        place = slab.place,
+        "memory for chunks: {} MiB planned, {} MiB got, {} MiB in huge pages; {segments} segments of {segment_mib} MiB for \
+         {} streams, {} MiB of tables",
+        config.memory_mib,
+        slab.allocated_bytes >> 20,
+        slab.huge_bytes >> 20,
+        config.streams_max,
+        (slab.bytes >> 20).saturating_sub(segments_mib),
+    );
 }
 
 fn shard_count(config: &CacheConfig) -> usize {
@@ -174,12 +232,6 @@ fn shard_count(config: &CacheConfig) -> usize {
 /// How many CPUs' time this process may use: those it may run on, or what its cgroup's quota comes to.
 fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// The CPUs that this process may run on, by number; none when that cannot be asked.
-fn allowed_cpus() -> Vec<usize> {
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
-    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
 /// One listener per shard, on one port. They share it by SO_REUSEPORT, which another process of the same user would
@@ -216,11 +268,11 @@ fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Re
     let ring = RingConfig {
         backing,
         budget_bytes: config.memory_mib << 20,
-        streams_max: config.streams_max,
+        streams_max: config.streams_planned(),
         // One more for control, which reports.
         readers_max: shards as u32 + 1,
         recycle: slab::recycle(config.send),
-        retain_chunks: WINDOW_CHUNKS,
+        retain_chunks: config.retention().most(),
     };
     let (writer, ring) = Ring::create(&ring).context("memory_mib, streams_max, slab")?;
     Ok((writer, ring, path.map(SlabFile)))
@@ -233,14 +285,17 @@ fn start_shards(
     ring: &Ring,
 ) -> anyhow::Result<Vec<ShardHandle>> {
     let count = listeners.len();
-    let cpus = allowed_cpus();
+    let cpus: Vec<usize> = CpuList::allowed().iter().collect();
+    let chosen = !config.cpus.trim().is_empty();
     let mut handles = Vec::with_capacity(count);
     for (index, listener) in (0u32..).zip(listeners) {
         let shard = ShardConfig {
             send: config.send,
             connections_max: connections_max.div_ceil(count as u32),
-            // With one shard per CPU each has its own; with fewer the kernel places them better, beside others' work.
-            pin_to: cpus.get(index as usize).copied().filter(|_| cpus.len() == count),
+            // With one shard per CPU each has its own; with fewer the kernel places them better, beside others' work,
+            // unless the CPUs were chosen for this cache.
+            pin_to: cpus.get(index as usize).copied().filter(|_| cpus.len() == count || chosen && count < cpus.len()),
+            queue_messages: ShardConfig::QUEUE_MESSAGES_MIN.max(config.streams_max as usize + SPARE_MESSAGES),
             stall_cutoff: Span::from_secs(config.viewer_stall_s),
             http_back_chunks: config.http_back_chunks,
             drain_deadline: Span::from_secs(config.drain_timeout_s),

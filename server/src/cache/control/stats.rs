@@ -37,6 +37,7 @@ pub(super) fn json(hub: &Hub) -> Value {
         "bytes_out": bytes_out,
         "streams": streams(hub),
         "ring": ring(hub.ring.stats()),
+        "slab": hub.slab.json(),
         "control": control,
         "shards": shards,
     })
@@ -72,5 +73,6 @@ fn ring(stats: RingStats) -> Value {
         "evicted": stats.evicted,
         "quarantined": stats.quarantined,
         "no_space": stats.no_space,
+        "withheld": stats.withheld,
     })
 }

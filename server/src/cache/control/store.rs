@@ -56,7 +56,15 @@ pub(super) enum Stored {
 
 impl Store {
     pub(super) fn new(writer: Writer, retention: Retention, reader: Reader, streams: Streams) -> Store {
-        Store { writer, retention, reader, slots: BTreeMap::new(), streams, out: Outbox::new(), warn_again_at: Time::ZERO }
+        Store {
+            writer,
+            retention,
+            reader,
+            slots: BTreeMap::new(),
+            streams,
+            out: Outbox::new(),
+            warn_again_at: Time::ZERO,
+        }
     }
 
     /// Judges a chunk and stores it. `header` has been checked against `payload`, or was made here.
@@ -120,14 +128,7 @@ impl Store {
     }
 
     /// A shard's viewers of a stream: how many, and the lowest position among them.
-    pub(super) fn viewers(
-        &mut self,
-        now: Time,
-        shard: u16,
-        id: StreamId,
-        count: u32,
-        lowest: Option<ChunkSeq>,
-    ) {
+    pub(super) fn viewers(&mut self, now: Time, shard: u16, id: StreamId, count: u32, lowest: Option<ChunkSeq>) {
         self.streams.viewers(now, shard, id, count, lowest);
         self.rank(now, id);
     }

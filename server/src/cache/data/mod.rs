@@ -79,8 +79,8 @@ pub fn start(
     let doorbell_to_shard = Arc::new(Doorbell::polled().map_err(host)?);
     let doorbell_to_control = Arc::new(Doorbell::polled().map_err(host)?);
     let counters = Arc::new(ShardCounters::default());
-    let (to, from_control) = rtrb::RingBuffer::new(config::QUEUE_MESSAGES);
-    let (to_control, from) = rtrb::RingBuffer::new(config::QUEUE_MESSAGES);
+    let (to, from_control) = rtrb::RingBuffer::new(config.queue_messages);
+    let (to_control, from) = rtrb::RingBuffer::new(config.queue_messages);
     let (serving, started) = mpsc::sync_channel(1);
     let links = shard::Links {
         from_control,
