@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use super::Core;
+use super::attach::Claim;
 use super::config::Recycle;
 use super::lease::give_up;
 use super::stats::Counter;
@@ -70,10 +71,13 @@ struct Slab {
     newest: Option<ChunkSeq>,
     /// Held a second time by a live reservation in it.
     hold: Arc<()>,
+    /// Filled by a process that has died, whose sends nobody knows: its pages are given up before it is filled again,
+    /// whatever [`Recycle`] says.
+    inherited: bool,
 }
 
 /// The books.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct SlabPool {
     slabs: Vec<Slab>,
     births: u64,
@@ -82,10 +86,21 @@ pub(super) struct SlabPool {
 impl SlabPool {
     /// All segments free.
     pub(super) fn new(core: &Core) -> SlabPool {
-        let slab = || Slab { state: State::Free, born: 0, newest: None, hold: Arc::new(()) };
+        let slab = || Slab { state: State::Free, born: 0, newest: None, hold: Arc::new(()), inherited: false };
         let slabs: Vec<Slab> = (0..core.control.layout.segments).map(|_| slab()).collect();
         slabs.iter().for_each(|_| core.control.count(Counter::segments_free));
         SlabPool { slabs, births: 0 }
+    }
+
+    /// All segments in use, as [`super::attach`] found them: each a stream's, or nobody's. None is clean.
+    pub(super) fn inherit(core: &Core, claims: &[Claim]) -> SlabPool {
+        let slab = |claim: &Claim| {
+            core.control.count(Counter::segments_in_use);
+            let (owner, born, newest) = (claim.stream, claim.born, claim.newest);
+            Slab { state: State::InUse(owner), born, newest, hold: Arc::new(()), inherited: true }
+        };
+        let births = claims.iter().map(|claim| claim.born).max().unwrap_or(0);
+        SlabPool { slabs: claims.iter().map(slab).collect(), births }
     }
 
     /// A clean segment for stream `wanted_by`, at the cost of others if need be; `None` when there is none.
@@ -186,10 +201,11 @@ impl SlabPool {
     /// Makes segment `index` clean; false, and it is retired, when its pages cannot be had again.
     fn renew(&mut self, core: &Core, index: u32) -> bool {
         let renewed = match core.recycle {
-            Recycle::Punch => core.slabs.renew(core.control.layout.segment_offset(index)).is_ok(),
-            Recycle::InPlace | Recycle::InPlaceUnprotected => true,
+            Recycle::InPlace | Recycle::InPlaceUnprotected if !self.slabs[index as usize].inherited => true,
+            _ => core.slabs.renew(core.control.layout.segment_offset(index)).is_ok(),
         };
         if renewed {
+            self.slabs[index as usize].inherited = false;
             core.control.count(Counter::recycled);
         } else {
             self.enter(core, index, State::Retired);
