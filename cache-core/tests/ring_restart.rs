@@ -142,7 +142,11 @@ fn every_published_chunk_is_served_again_and_the_stream_goes_on() {
         put(&mut writer, five.id, five.slot, n);
         assert_eq!(drawn_served(&reader, five.id, five.slot, n - 7..n + 1), "########");
     }
-    assert_eq!(drawn_served(&reader, StreamId(6), inherited.streams[1].slot, 0..3), "###", "its newest segment stays its own");
+    assert_eq!(
+        drawn_served(&reader, StreamId(6), inherited.streams[1].slot, 0..3),
+        "###",
+        "its newest segment stays its own"
+    );
     assert!(!matches!(reader.lookup(five.slot, seq(599)), Lookup::Ready(ChunkRef { suspect: true, .. })));
 }
 

@@ -31,6 +31,8 @@ pub struct CacheConfig {
     pub memory_mib: u64,
     /// Where that memory lives: `auto`, `memfd`, or a file's path on a tmpfs.
     pub slab: String,
+    /// Whether the ring's file stays at a clean end, for the next process to take over.
+    pub keep_ring: bool,
     /// How chunks are sent.
     pub send: SendBackend,
     /// Most connections of all shards together; 0: as many as there are descriptors for.
@@ -82,6 +84,7 @@ impl Default for CacheConfig {
             shards: 0,
             memory_mib: 1024,
             slab: "auto".into(),
+            keep_ring: false,
             send: SendBackend::default(),
             connections_max: 0,
             streams_max: 64,

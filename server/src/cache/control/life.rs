@@ -22,6 +22,7 @@ use super::hub::Hub;
 use super::index::IndexClient;
 use super::sessions;
 use super::shards::Shards;
+use super::slab;
 use super::start::Started;
 use super::store::Store;
 use super::wait::{First, race, sleep};
@@ -49,6 +50,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
     let doorbells: Vec<_> = started.shards.iter().map(|shard| shard.doorbell_to_control.clone()).collect();
     let shard_counters = started.shards.iter().map(|shard| shard.counters.clone()).collect();
     let (writer, reader, ring, handles) = (started.writer, started.reader, started.ring, started.shards);
+    let taken_over = started.taken_over;
     let ended = executor.run(async move {
         let index = match index_socket {
             Some(socket) => Some(IndexClient::new(socket, index_servers, cluster, random::seed()? as u32)?),
@@ -74,6 +76,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             draining: Cell::new(false),
             config,
         });
+        hub.take_over(taken_over);
         let work = spawn_work(&hub, doorbells);
         if let Some(index) = &hub.index {
             // Who waits for the ready line may publish at once: the index grants nothing through a cache it does not know.
@@ -117,6 +120,15 @@ fn spawn_work(hub: &Rc<Hub>, doorbells: Vec<Arc<crate::uring::Doorbell>>) -> Rc<
         loop {
             sleep(TICK).await;
             tick(&ticking);
+        }
+    })
+    .detach();
+    let alive = hub.clone();
+    glommio::spawn_local(async move {
+        loop {
+            // A failure says that the file is not on a file system with times; then nobody removes it by its age.
+            let _ = alive.ring.touch();
+            sleep(slab::TOUCH_EVERY).await;
         }
     })
     .detach();

@@ -14,7 +14,7 @@
 //! | [`config`], `start`, `slab` | settings; everything that can fail at start |
 //! | `life` | ready, periodic work, drain and end |
 //! | `hub` | what tasks share; carries the stream table's decisions out |
-//! | `store` | chunks into the ring |
+//! | `store`, `note` | chunks into the ring, and what the next process must know of each stream |
 //! | `sessions`, `shards` | from and to the shards |
 //! | `publisher`, `http` | those who send streams in |
 //! | `authority`, `index` | who may; what the index server says and is told |
@@ -33,6 +33,7 @@ mod hub;
 mod index;
 mod life;
 mod link;
+mod note;
 mod publisher;
 mod pull;
 mod sessions;
