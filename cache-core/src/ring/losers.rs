@@ -10,7 +10,7 @@ pub(super) type Key = (u64, u64);
 const NEVER: Key = (u64::MAX, u64::MAX);
 
 /// The tournament.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Losers {
     keys: Vec<Key>,
     /// `places[1]` is the winner of all; the children of place `i` are `2i` and `2i + 1`; the leaves come last.

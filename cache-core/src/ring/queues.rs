@@ -5,7 +5,7 @@
 const NONE: u32 = u32::MAX;
 
 /// All queues of a pool.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Queues {
     /// For each segment: who stands in front of it, who behind it.
     links: Vec<(u32, u32)>,

@@ -27,6 +27,7 @@
 use std::sync::Arc;
 
 use super::Core;
+use super::attach::Scan;
 use super::config::Recycle;
 use super::lease::give_up;
 use super::losers::Losers;
@@ -96,10 +97,13 @@ struct Slab {
     newest: Option<ChunkSeq>,
     /// Held a second time by a live reservation in it.
     hold: Arc<()>,
+    /// Filled by a process that has died, whose sends nobody knows: its pages are given up before it is filled again,
+    /// whatever [`Recycle`] says.
+    inherited: bool,
 }
 
 /// The books.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct SlabPool {
     slabs: Vec<Slab>,
     owners: Vec<Owner>,
@@ -112,7 +116,7 @@ impl SlabPool {
     /// All segments free, all streams without a chunk.
     pub(super) fn new(core: &Core) -> SlabPool {
         let (segments, streams) = (core.control.layout.segments, core.control.layout.streams);
-        let slab = || Slab { place: Place::Free, born: 0, newest: None, hold: Arc::new(()) };
+        let slab = || Slab { place: Place::Free, born: 0, newest: None, hold: Arc::new(()), inherited: false };
         let mut queues = Queues::new(segments, Place::QUEUES_BEFORE_STREAMS + streams as usize);
         for segment in 0..segments {
             queues.push(0, segment);
@@ -125,6 +129,37 @@ impl SlabPool {
             losers: Losers::new(streams),
             births: 0,
         }
+    }
+
+    /// All segments in use, as [`super::attach`] found them: each a stream's, or nobody's. None is clean.
+    pub(super) fn inherit(core: &Core, scan: &Scan) -> SlabPool {
+        let (segments, streams) = (core.control.layout.segments, core.control.layout.streams);
+        let mut pool = SlabPool {
+            slabs: Vec::with_capacity(segments as usize),
+            owners: vec![Owner::default(); streams as usize],
+            queues: Queues::new(segments, Place::QUEUES_BEFORE_STREAMS + streams as usize),
+            losers: Losers::new(streams),
+            births: scan.claims.iter().map(|claim| claim.born).max().unwrap_or(0),
+        };
+        for claim in &scan.claims {
+            core.control.count(Counter::segments_in_use);
+            let place = claim.stream.map_or(Place::Orphaned, Place::Of);
+            let (born, newest) = (claim.born, claim.newest);
+            pool.slabs.push(Slab { place, born, newest, hold: Arc::new(()), inherited: true });
+        }
+        let mut oldest_first: Vec<u32> = (0..segments).collect();
+        oldest_first.sort_by_key(|segment| pool.slabs[*segment as usize].born);
+        for segment in oldest_first {
+            pool.queues.push(pool.slabs[segment as usize].place.queue(), segment);
+        }
+        for found in &scan.streams {
+            let stream = found.slot.index;
+            let retain = core.control.stream(stream).retain(core.control.layout.retain);
+            let (head, newest) = (Some(found.head), Some(found.newest_segment));
+            pool.owners[stream as usize] = Owner { head, newest, retain, ..Owner::default() };
+            pool.expire(core, stream);
+        }
+        pool
     }
 
     /// Stream `stream` is new and keeps its newest `retain` chunks.
@@ -412,10 +447,11 @@ impl SlabPool {
     /// Makes segment `segment` clean; false, and it is retired, when its pages cannot be had again.
     fn renew(&mut self, core: &Core, segment: u32) -> bool {
         let renewed = match core.recycle {
-            Recycle::Punch => core.slabs.renew(core.control.layout.segment_offset(segment)).is_ok(),
-            Recycle::InPlace | Recycle::InPlaceUnprotected => true,
+            Recycle::InPlace | Recycle::InPlaceUnprotected if !self.slabs[segment as usize].inherited => true,
+            _ => core.slabs.renew(core.control.layout.segment_offset(segment)).is_ok(),
         };
         if renewed {
+            self.slabs[segment as usize].inherited = false;
             core.control.count(Counter::recycled);
         } else {
             self.enter(core, segment, Place::Retired);

@@ -8,6 +8,7 @@ use super::control::Control;
 use super::layout::{PREFIX_BYTES, SEGMENT_BYTES};
 use super::stream_entry::StreamEntry;
 use super::sync::load_acquire;
+use super::verdicts::Verdict;
 use crate::limits::CHUNK_PAYLOAD_BYTES_MAX;
 use crate::units::{ChunkSeq, StreamId};
 
@@ -136,6 +137,12 @@ impl View {
         if entry.meta.seq != seq || entry.segment >= layout.segments || payload_len > CHUNK_PAYLOAD_BYTES_MAX {
             return None;
         }
+        let suspect = entry.inherited
+            && match self.control.verdicts.get(layout.row(slot.index, seq.get())) {
+                Verdict::Whole => false,
+                Verdict::Unknown => true,
+                Verdict::Broken => return None,
+            };
         let len = (PREFIX_BYTES + payload_len) as u32;
         let chunk = ChunkRef {
             slot,
@@ -145,6 +152,7 @@ impl View {
             file_offset: layout.segment_offset(entry.segment) + u64::from(entry.offset),
             len,
             meta: entry.meta,
+            suspect,
         };
         let inside = u64::from(entry.offset) + u64::from(len) <= SEGMENT_BYTES;
         (inside && self.valid(&chunk)).then_some(chunk)

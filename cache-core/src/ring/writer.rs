@@ -5,11 +5,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::Core;
+use super::attach::Scan;
 use super::chunk::{ChunkMeta, StreamSlot};
 use super::config::Recycle;
-use super::descriptor::Entry;
+use super::descriptor::{Entry, seal};
 use super::error::RingError;
 use super::layout::{CHUNK_ALIGN, CHUNK_BYTES_MAX, PREFIX_BYTES, SEGMENT_BYTES};
+use super::note::NOTE_BYTES_MAX;
 use super::slab_pool::SlabPool;
 use super::stats::Counter;
 use super::stream_entry::NO_HEAD;
@@ -66,8 +68,25 @@ impl Reservation {
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>) -> Writer {
+        Writer { pool: SlabPool::new(&core), ..Writer::blank(core) }
+    }
+
+    fn blank(core: Arc<Core>) -> Writer {
         let streams = core.control.layout.streams as usize;
-        Writer { pool: SlabPool::new(&core), streams: vec![None; streams], core, one_thread: PhantomData }
+        Writer { pool: SlabPool::default(), streams: vec![None; streams], core, one_thread: PhantomData }
+    }
+
+    /// The writer of a ring that another process left: its streams are open, and each one's next chunk begins a segment.
+    pub(super) fn inherit(core: Arc<Core>, scan: &Scan) -> Writer {
+        let mut writer = Writer { pool: SlabPool::inherit(&core, scan), ..Writer::blank(core) };
+        for found in &scan.streams {
+            let (slot, index) = (found.slot, found.slot.index as usize);
+            // Full: what a dead process reserved there, and may have begun to fill, is never mixed with what comes.
+            let fill = SEGMENT_BYTES as u32;
+            writer.streams[index] = Some(OpenStream { id: found.id, generation: slot.generation, fill });
+            writer.core.control.count(Counter::streams_open);
+        }
+        writer
     }
 
     /// Opens a stream, without a chunk.
@@ -144,6 +163,24 @@ impl Writer {
         self.is_untidy() && self.pool.tidy(&self.core, stock, (stock / 8).max(1))
     }
 
+    /// Keeps `note` with the stream until it is closed, in place of the one before: whoever takes the ring over finds it
+    /// in [`InheritedStream::note`](super::InheritedStream::note), this one or, when the process was killed on the way,
+    /// the one before, never a mixture.
+    ///
+    /// # Errors
+    /// [`RingError::StreamGone`] or [`RingError::NoteLength`]; the note before stays.
+    pub fn set_note(&mut self, slot: StreamSlot, note: &[u8]) -> Result<(), RingError> {
+        let id = self.open(slot)?.id;
+        if note.len() > NOTE_BYTES_MAX {
+            return Err(RingError::NoteLength { len: note.len(), max: NOTE_BYTES_MAX });
+        }
+        let control = &self.core.control;
+        let count = control.stream(slot.index).notes().wrapping_add(1);
+        control.note(slot.index, count).write(id, note);
+        control.stream(slot.index).note_written(count);
+        Ok(())
+    }
+
     /// Reserves `len` bytes, prefix included, for the stream's next chunk: at most one reservation for each stream at a
     /// time. Cost: next to none but for the first chunk in a segment, when another one may have to be recycled (unless
     /// [`Writer::tidy`] has done it). With
@@ -201,15 +238,16 @@ impl Writer {
             self.core.control.count(Counter::publish_refused);
             return false;
         }
+        let mut entry =
+            Entry { segment: r.segment, offset: r.offset, generation: r.generation, meta, inherited: false, seal: 0 };
+        entry.seal = self.seal(&r, &entry);
         let control = &self.core.control;
         let end = r.offset + r.len;
+        // In this order, so that whoever takes the file over after a kill between two stores believes what is there: the
+        // segment's bytes, that they count, the descriptor (its version odd meanwhile), and last the head, which alone
+        // says that the chunk is published.
         control.filled(r.segment).store(u64::from(end), Ordering::Release);
-        control.descriptor(r.slot.index, meta.seq).write(&Entry {
-            segment: r.segment,
-            offset: r.offset,
-            generation: r.generation,
-            meta,
-        });
+        control.descriptor(r.slot.index, meta.seq).write(&entry);
         if self.pool.head(r.slot.index).is_none_or(|head| meta.seq > head) {
             control.stream(r.slot.index).advance(meta.seq);
         }
@@ -253,6 +291,14 @@ impl Writer {
                 there.is_none_or(|entry| entry.meta.seq != seq || !self.is_alive(&entry))
             }
         }
+    }
+
+    fn seal(&self, r: &Reservation, entry: &Entry) -> u32 {
+        let at = self.core.control.layout.segment_offset(r.segment) + u64::from(r.offset);
+        // SAFETY: nothing writes to the range: only this writer could, and it is here.
+        let prefix = unsafe { self.core.slabs.bytes(at, PREFIX_BYTES) };
+        let id = self.streams[r.slot.index as usize].map_or(StreamId(0), |open| open.id);
+        seal(id, entry, prefix)
     }
 
     fn is_alive(&self, entry: &Entry) -> bool {

@@ -37,6 +37,8 @@ pub struct CacheConfig {
     pub huge_pages_at: PathBuf,
     /// The CPUs to run on, as the kernel writes them (`0-15,32`); empty: all.
     pub cpus: String,
+    /// Whether the ring's file stays at a clean end, for the next process to take over.
+    pub keep_ring: bool,
     /// How chunks are sent.
     pub send: SendBackend,
     /// Most connections of all shards together; 0: as many as there are descriptors for.
@@ -94,6 +96,7 @@ impl Default for CacheConfig {
             slab: "auto".into(),
             huge_pages_at: "/run/weircast/slabs".into(),
             cpus: String::new(),
+            keep_ring: false,
             send: SendBackend::default(),
             connections_max: 0,
             streams_max: 0,

@@ -20,6 +20,7 @@ use super::counters::{Counter, Counters};
 use super::huge::SlabFacts;
 use super::index::IndexClient;
 use super::link::Link;
+use super::note::{Note, TakenOver};
 use super::pull::{self, PullMail};
 use super::shards::Shards;
 use super::store::{Store, Stored};
@@ -99,6 +100,43 @@ impl Hub {
         self.shards.watches(shard, stream, count > 0, &self.counters);
         let number = u16::try_from(shard).unwrap_or(u16::MAX);
         self.store.borrow_mut().viewers(self.clock.now(), number, stream, count, lowest);
+    }
+
+    /// A stream's publisher has these keys now: they check what comes, and the next process will know them.
+    pub(super) fn set_keys(&self, id: StreamId, keys: KeyRing) {
+        self.keys.borrow_mut().insert(id, keys);
+        self.note(id);
+    }
+
+    /// Notes in the ring what the next process must know of a stream of the table.
+    pub(super) fn note(&self, id: StreamId) {
+        let keys = self.keys.borrow().get(&id).map(KeyRing::to_wire).unwrap_or_default();
+        let store = &mut *self.store.borrow_mut();
+        let note = store.streams.get(id).map(|stream| Note::of(stream, keys));
+        if let Some(note) = note {
+            store.note(id, &note);
+        }
+    }
+
+    /// Goes on with the streams of the process before this one. Those that were pulled are pulled again, the others
+    /// wait for their publishers.
+    pub(super) fn take_over(self: &Rc<Self>, streams: Vec<TakenOver>) {
+        for stream in streams {
+            let (id, was) = (stream.id, stream.was.clone());
+            let mut keys = KeyRing::new(id);
+            keys.replace(&stream.keys);
+            self.store.borrow_mut().take_over(self.clock.now(), stream);
+            if self.store.borrow().streams.get(id).is_none() {
+                continue;
+            }
+            tracing::info!(stream = %was.name, head = %was.head, next = %was.next, "taken over");
+            self.set_keys(id, keys);
+            if was.pulled && !was.end && self.index.is_some() && pull::begin(self, &was.name, Vec::new(), &[]).is_err()
+            {
+                tracing::warn!(stream = %was.name, "is not fetched any more");
+            }
+        }
+        self.settle();
     }
 
     /// A source's link is closed.

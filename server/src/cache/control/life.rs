@@ -22,6 +22,7 @@ use super::hub::Hub;
 use super::index::IndexClient;
 use super::sessions;
 use super::shards::Shards;
+use super::slab;
 use super::start::Started;
 use super::store::Store;
 use super::wait::{First, Mailbox, race, sleep};
@@ -57,6 +58,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
     let shard_counters = started.shards.iter().map(|shard| shard.counters.clone()).collect();
     let (writer, reader, ring, slab, handles) =
         (started.writer, started.reader, started.ring, started.slab, started.shards);
+    let taken_over = started.taken_over;
     let ended = executor.run(async move {
         let index = match index_socket {
             Some(socket) => Some(IndexClient::new(socket, index_servers, cluster, random::seed()? as u32)?),
@@ -84,6 +86,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             draining: Cell::new(false),
             config,
         });
+        hub.take_over(taken_over);
         let work = spawn_work(&hub, doorbells);
         if let Some(index) = &hub.index {
             // Who waits for the ready line may publish at once: the index grants nothing through a cache it does not know.
@@ -143,6 +146,15 @@ fn spawn_work(hub: &Rc<Hub>, doorbells: Vec<Arc<crate::uring::Doorbell>>) -> Rc<
             if count.is_multiple_of(RANK_TICKS) {
                 ticking.store.borrow_mut().rank_all(ticking.clock.now());
             }
+        }
+    })
+    .detach();
+    let alive = hub.clone();
+    glommio::spawn_local(async move {
+        loop {
+            // A failure says that the file is not on a file system with times; then nobody removes it by its age.
+            let _ = alive.ring.touch();
+            sleep(slab::TOUCH_EVERY).await;
         }
     })
     .detach();

@@ -16,7 +16,7 @@
 //! | `prepare` | what root does beforehand |
 //! | `life` | ready, periodic work, drain and end |
 //! | `hub` | what tasks share; carries the stream table's decisions out |
-//! | `store` | chunks into the ring |
+//! | `store`, `note` | chunks into the ring, and what the next process must know of each stream |
 //! | `sessions`, `shards` | from and to the shards |
 //! | `publisher`, `http` | those who send streams in |
 //! | `authority`, `index` | who may; what the index server says and is told |
@@ -36,6 +36,7 @@ mod huge;
 mod index;
 mod life;
 mod link;
+mod note;
 mod prepare;
 mod publisher;
 mod pull;

@@ -1,20 +1,22 @@
 //! Everything that can fail before anything is served, in one place: configuration, limits, addresses, memory, threads.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use cache_core::proto::cache::admission::connections_limit;
-use cache_core::ring::{Backing, Reader, Ring, RingConfig, SEGMENT_BYTES, Writer};
+use cache_core::ring::{Backing, Found, Inherited, Reader, Ring, RingConfig, RingError, SEGMENT_BYTES, Writer};
 use cache_core::time::Span;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::config::CacheConfig;
 use super::huge::SlabFacts;
+use super::note::{self, TakenOver};
 use super::slab;
-use crate::cache::data::{self, ShardConfig, ShardHandle};
+use crate::cache::data::{self, ShardConfig, ShardHandle, is_whole};
 use crate::host::config as host_config;
 use crate::host::cpus::CpuList;
 use crate::host::findings::Findings;
@@ -34,6 +36,9 @@ const SPARE_MESSAGES: usize = 256;
 /// chunk).
 const PREEMPT: Duration = Duration::from_millis(5);
 
+/// How long a killed predecessor may go on holding its ring (our guess: its io_urings are torn down in milliseconds).
+const OWNER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What a cache server has when nothing can fail any more. Dropped, nothing is left of it.
 #[derive(Debug)]
 pub(super) struct Started {
@@ -50,6 +55,8 @@ pub(super) struct Started {
     pub(super) shards: Vec<ShardHandle>,
     /// What its memory turned out to be.
     pub(super) slab: SlabFacts,
+    /// Streams of the process before this one that are still in the ring.
+    pub(super) taken_over: Vec<TakenOver>,
     /// The ring's file, to be removed at the end.
     pub(super) slab_file: Option<SlabFile>,
 }
@@ -92,8 +99,7 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
     if let Some(warning) = spanned(&CpuList::allowed()) {
         tracing::warn!("{warning}");
     }
-    let (writer, ring, slab_file) = memory(&config, listen, shards)?;
-    let slab = SlabFacts::of(&ring, slab_file.as_ref().map(|file| file.0.as_path()));
+    let Memory { writer, ring, taken_over, slab, slab_file } = memory(&config, listen, shards)?;
     config.streams_max = streams(&config, &ring);
     say_memory(&config, &ring, &slab);
     let reader = ring.reader(shards as u32)?;
@@ -111,6 +117,7 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
         reader,
         shards,
         slab,
+        taken_over,
         slab_file,
     })
 }
@@ -146,6 +153,8 @@ fn room(path: &std::path::Path, needed: u64, findings: &mut Findings) {
     match cache_core::ring::available_in(directory) {
         Err(error) => findings.fail(format!("slab: {error}")),
         Ok(free) => {
+            // What a former process left is taken over, or makes room.
+            let free = free + std::fs::metadata(path).map_or(0, |left| left.blocks() * 512);
             if free >= needed {
                 findings.good(format!("memory: {} needs {needed} bytes, {free} are free", path.display()));
             } else {
@@ -194,7 +203,8 @@ fn connections(config: &CacheConfig, limits: Limits) -> anyhow::Result<u32> {
 
 /// Every stream needs a segment of its own: a publisher beyond that is better refused than taken and never served.
 fn streams(config: &CacheConfig, ring: &Ring) -> u32 {
-    let room = u32::try_from(ring.stats().segments_free).unwrap_or(u32::MAX);
+    let stats = ring.stats();
+    let room = u32::try_from(stats.segments_free + stats.segments_in_use).unwrap_or(u32::MAX);
     if room < config.streams_max {
         tracing::warn!(
             "streams_max is {} and {} MiB hold {room}: raise memory_mib (2 MiB a stream at least)",
@@ -207,7 +217,8 @@ fn streams(config: &CacheConfig, ring: &Ring) -> u32 {
 
 /// What was planned, and what was got.
 fn say_memory(config: &CacheConfig, ring: &Ring, slab: &SlabFacts) {
-    let segments = ring.stats().segments_free;
+    let stats = ring.stats();
+    let segments = stats.segments_free + stats.segments_in_use;
     let segment_mib = SEGMENT_BYTES >> 20;
     let segments_mib = segments * segment_mib;
     tracing::info!(
@@ -256,11 +267,20 @@ fn probe(addr: SocketAddr) -> Result<(), host_config::ConfigError> {
     alone().map_err(|error| host_config::cannot_listen(addr, "TCP", &error))
 }
 
-fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Result<(Writer, Ring, Option<SlabFile>)> {
-    for path in slab::sweep() {
+/// The ring, and what it began with.
+struct Memory {
+    writer: Writer,
+    ring: Ring,
+    taken_over: Vec<TakenOver>,
+    slab: SlabFacts,
+    slab_file: Option<SlabFile>,
+}
+
+fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Result<Memory> {
+    let backing = slab::backing(config, listen)?;
+    for path in slab::sweep(&backing) {
         tracing::warn!(path = %path.display(), "removed the chunk ring of a cache that was killed");
     }
-    let backing = slab::backing(config, listen)?;
     let path = match &backing {
         Backing::Memfd => None,
         Backing::File(path) => Some(path.clone()),
@@ -273,9 +293,57 @@ fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Re
         readers_max: shards as u32 + 1,
         recycle: slab::recycle(config.send),
         retain_chunks: config.retention().most(),
+        keep_file: config.keep_ring,
     };
-    let (writer, ring) = Ring::create(&ring).context("memory_mib, streams_max, slab")?;
-    Ok((writer, ring, path.map(SlabFile)))
+    let opened = outwait_owner(|| Ring::open_or_create(&ring, is_whole));
+    let (mut writer, ring, inherited) = opened.context("memory_mib, streams_max, slab")?;
+    let taken_over = take_over(&inherited, &mut writer, path.as_deref());
+    let slab = SlabFacts::of(&ring, path.as_deref());
+    Ok(Memory { writer, ring, taken_over, slab, slab_file: path.filter(|_| !config.keep_ring).map(SlabFile) })
+}
+
+/// The kernel lets go of a killed process's files a moment after the process is gone, later than of its port.
+fn outwait_owner<T>(mut open: impl FnMut() -> Result<T, RingError>) -> Result<T, RingError> {
+    let deadline = std::time::Instant::now() + OWNER_PATIENCE;
+    loop {
+        match open() {
+            Err(RingError::InUse { .. }) if std::time::Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Says what stood at the ring's path, and closes streams that nobody could name.
+fn take_over(inherited: &Inherited, writer: &mut Writer, path: Option<&std::path::Path>) -> Vec<TakenOver> {
+    let path = path.unwrap_or(std::path::Path::new("")).display();
+    match &inherited.found {
+        Found::Nothing => {}
+        Found::Replaced(why) => tracing::warn!(%path, "the chunk ring that a former process left is not used: {why}"),
+        Found::SetAside { to, removed } => {
+            let to = to.display();
+            tracing::warn!(%path, "was no chunk ring and is now {to}: it takes memory until you remove it");
+            if let Some(removed) = removed {
+                tracing::warn!("{} was set aside earlier and has been removed", removed.display());
+            }
+        }
+        Found::Ring => {
+            let Inherited { chunks, torn, .. } = inherited;
+            tracing::info!(%path, streams = inherited.streams.len(), chunks, torn, "took over a chunk ring");
+        }
+    }
+    let mut streams = Vec::new();
+    for found in &inherited.streams {
+        match note::read(found) {
+            Some(stream) => streams.push(stream),
+            None => {
+                tracing::warn!(stream = %found.id, "a stream without its name was in the ring, and is dropped");
+                writer.close_stream(found.slot);
+            }
+        }
+    }
+    streams
 }
 
 fn start_shards(

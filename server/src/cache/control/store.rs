@@ -12,6 +12,7 @@ use cache_core::units::{ChunkSeq, StreamId};
 use cache_core::wire::frame::chunk_prefix;
 use cache_core::wire::{CHUNK_PREFIX_BYTES, ChunkHeader};
 
+use super::note::{Note, TakenOver};
 use super::retention::Retention;
 
 /// The ring's writing end and the table.
@@ -22,6 +23,8 @@ pub(super) struct Store {
     /// Control's own reader, for what is shown.
     reader: Reader,
     slots: BTreeMap<StreamId, StreamSlot>,
+    /// For the next process; into the ring as soon as the stream is there.
+    notes: BTreeMap<StreamId, Vec<u8>>,
     /// The table. Its outputs go to `out`.
     pub(super) streams: Streams,
     /// Decisions that have not been carried out.
@@ -61,10 +64,33 @@ impl Store {
             retention,
             reader,
             slots: BTreeMap::new(),
+            notes: BTreeMap::new(),
             streams,
             out: Outbox::new(),
             warn_again_at: Time::ZERO,
         }
+    }
+
+    /// Enters a stream that was in the ring when this process began; one for which there is no room is closed.
+    pub(super) fn take_over(&mut self, now: Time, stream: TakenOver) {
+        let TakenOver { id, slot, was, .. } = stream;
+        self.slots.insert(id, slot);
+        self.writer.set_retain(slot, self.retention.chunks(&was.name));
+        if !self.streams.inherit(now, id, was, &mut self.out) {
+            tracing::warn!(stream = %id, "no room for a stream of the former process: raise streams_max");
+            self.close(id);
+        }
+    }
+
+    /// Keeps `note` with the stream for the process that takes the ring over.
+    pub(super) fn note(&mut self, id: StreamId, note: &Note) {
+        let note = note.encode();
+        if let Some(slot) = self.slots.get(&id)
+            && let Err(error) = self.writer.set_note(*slot, &note)
+        {
+            tracing::warn!(stream = %id, %error, "a restart will not find this stream");
+        }
+        self.notes.insert(id, note);
     }
 
     /// Judges a chunk and stores it. `header` has been checked against `payload`, or was made here.
@@ -104,6 +130,10 @@ impl Store {
                     self.writer.set_retain(slot, self.retention.chunks(stream.name()));
                 }
                 self.slots.insert(header.stream, slot);
+                // Before the first chunk: a stream without a name would be lost to the next process.
+                if let Some(note) = self.notes.get(&header.stream) {
+                    self.writer.set_note(slot, note)?;
+                }
                 slot
             }
         };
@@ -162,6 +192,7 @@ impl Store {
 
     /// Gives a stream's memory back.
     pub(super) fn close(&mut self, id: StreamId) {
+        self.notes.remove(&id);
         if let Some(slot) = self.slots.remove(&id) {
             self.writer.close_stream(slot);
         }

@@ -28,7 +28,7 @@
 //! and `cache_core::limits`; each is counted in [`ShardCounters`] when it is met.
 //!
 //! # What it does not do
-//! It receives no chunk, verifies none, and knows no other server: control does.
+//! It receives no chunk, verifies none but those that a former process left, and knows no other server: control does.
 
 mod accept;
 mod close;
@@ -58,6 +58,7 @@ use cache_core::ring::{Reader, Ring};
 pub use config::{SendBackend, ShardConfig};
 pub use counters::{Counter, ShardCounters};
 pub use handle::{ShardError, ShardHandle, bind};
+pub(crate) use shelf::is_whole;
 
 use crate::uring::Doorbell;
 
