@@ -1,16 +1,18 @@
 //! `cargo xtask demo` shows the whole system at work; `cargo xtask test` runs every check there is; `cargo xtask
-//! perf-viewers` measures.
+//! perf-viewers` and `cargo xtask perf-restart` measure.
 //!
 //! | module | its one job |
 //! |---|---|
 //! | [`demo`] | a stream through two domains, with viewers, a live view and a report |
 //! | [`perf`] | an experiment of `perf/README.md` |
+//! | [`restart`] | another one: kills and restarts |
 //! | [`test`] | format, clippy, builds and all tests, in order, up to the first failure |
 //! | [`cargo`] | running cargo and finding what it built |
 
 mod cargo;
 mod demo;
 mod perf;
+mod restart;
 mod test;
 
 use std::process::ExitCode;
@@ -34,6 +36,9 @@ enum Task {
     Test,
     /// Measures one cache: N viewers of one stream on one shard, in release. See perf/README.md.
     PerfViewers(perf::Options),
+    /// Kills a cache under load at random moments, 200 times, starts it again and compares all that it serves with what
+    /// was published; tells how long viewers wait.
+    PerfRestart(restart::Options),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +48,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test => test::run(),
         Task::PerfViewers(options) => perf::viewers(&options),
+        Task::PerfRestart(options) => restart::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
