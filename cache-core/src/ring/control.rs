@@ -1,5 +1,6 @@
 //! The control area as tables: the layout put over its words.
 
+use super::board;
 use super::descriptor::Descriptor;
 use super::layout::{DESCRIPTOR_WORDS, Layout, MAGIC, STREAM_WORDS, VERSION, header};
 use super::memory::Words;
@@ -53,6 +54,22 @@ impl Control {
     pub(super) fn stream(&self, index: u32) -> StreamEntry<'_> {
         let at = self.layout.stream_entry(index);
         StreamEntry(&self.words[at..at + STREAM_WORDS])
+    }
+
+    /// The board.
+    pub(super) fn board(&self) -> &[AtomicU64] {
+        &self.words[self.layout.board..self.layout.board + board::WORDS]
+    }
+
+    /// What the board says of a stream.
+    pub(super) fn stream_facts(&self, index: u32) -> &[AtomicU64] {
+        let at = self.layout.stream_facts(index);
+        &self.words[at..at + board::STREAM_FACT_WORDS]
+    }
+
+    /// All words of the control area.
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        &self.words
     }
 
     /// How many stream entries were ever open.

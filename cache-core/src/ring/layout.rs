@@ -1,17 +1,19 @@
 //! Where everything stands in the file.
 //!
 //! ```text
-//!  0        4096                                                        payload (2 MiB aligned)
-//!  +--------+---------------+--------------+----------------------------+----------+----------+--
-//!  | header | segment table | stream table | descriptors                | segment 0| segment 1| ...
-//!  +--------+---------------+--------------+----------------------------+----------+----------+--
-//!  | 4 KiB  | 16 B each     | 64 B each    | retain x 64 B each stream  | 2 MiB    | 2 MiB    |
-//!  |<------------------------- control area: 64-bit words ------------->|<---- chunks, as sent --->
+//!  0        4096                                                                   payload (2 MiB aligned)
+//!  +--------+---------+---------------+---------------------------+------------------+----------+----------+--
+//!  | header | board   | segment table | stream table, their facts | descriptors      | segment 0| segment 1| ...
+//!  +--------+---------+---------------+---------------------------+------------------+----------+----------+--
+//!  | 4 KiB  | 256 KiB | 16 B each     | 64 B each, 128 B each     | retain x 64 B    | 2 MiB    | 2 MiB    |
+//!  |        |         |               |                           | for each stream  |          |          |
+//!  |<------------------------- control area: 64-bit words -------------------------->|<---- chunks, as sent --->
 //! ```
 //! All of it follows from three numbers, the budget, the streams and the retained chunks: the header states them, and
 //! whoever opens the file computes the rest with the same [`Layout::plan`]. The control area is words of 64 bits in
 //! the processor's own byte order: the file never leaves its machine.
 
+use super::board;
 use super::error::RingError;
 use crate::limits::CHUNK_PAYLOAD_BYTES_MAX;
 
@@ -33,7 +35,7 @@ pub(super) const MAGIC: u64 = u64::from_ne_bytes(*b"WeirRing");
 
 /// Second word: counted up whenever a ring of one build cannot be read by another. Written last, when everything else
 /// stands; it is 0 until then.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 /// Words of the header.
 pub(super) mod header {
@@ -78,8 +80,11 @@ pub(super) struct Layout {
     pub(super) streams: u32,
     pub(super) retain: u64,
     pub(super) segments: u32,
+    /// First word of the board.
+    pub(super) board: usize,
     segment_table: usize,
     stream_table: usize,
+    stream_facts: usize,
     descriptors: usize,
     /// Words of the control area that are used.
     pub(super) control_words: usize,
@@ -95,9 +100,11 @@ impl Layout {
         in_range("retain_chunks", retain, 1, RETAIN_MAX)?;
         in_range("budget_bytes", budget_bytes, 0, BUDGET_MAX)?;
         // The segment table has room for as many as if there were nothing else, so that it does not depend on itself.
-        let segment_table = HEADER_WORDS;
+        let board = HEADER_WORDS;
+        let segment_table = board + board::WORDS;
         let stream_table = line_up(segment_table + (budget_bytes / SEGMENT_BYTES) as usize * SEGMENT_WORDS);
-        let descriptors = stream_table + streams as usize * STREAM_WORDS;
+        let stream_facts = (stream_table + streams as usize * STREAM_WORDS).next_multiple_of(16);
+        let descriptors = stream_facts + streams as usize * board::STREAM_FACT_WORDS;
         let control_words = descriptors + (streams * retain) as usize * DESCRIPTOR_WORDS;
         let payload_offset = (control_words as u64 * WORD_BYTES).next_multiple_of(SEGMENT_BYTES);
         in_range("budget_bytes", budget_bytes, payload_offset + 2 * SEGMENT_BYTES, BUDGET_MAX)?;
@@ -106,8 +113,10 @@ impl Layout {
             streams: streams as u32,
             retain,
             segments: ((budget_bytes - payload_offset) / SEGMENT_BYTES) as u32,
+            board,
             segment_table,
             stream_table,
+            stream_facts,
             descriptors,
             control_words,
             payload_offset,
@@ -132,6 +141,11 @@ impl Layout {
     /// First word of stream `index`'s entry. `index < streams`.
     pub(super) fn stream_entry(&self, index: u32) -> usize {
         self.stream_table + index as usize * STREAM_WORDS
+    }
+
+    /// First word of what the board says of stream `index`. `index < streams`.
+    pub(super) fn stream_facts(&self, index: u32) -> usize {
+        self.stream_facts + index as usize * board::STREAM_FACT_WORDS
     }
 
     /// First word of the descriptor in which stream `index` keeps chunk `seq` while it is retained.

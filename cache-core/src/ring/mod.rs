@@ -11,7 +11,7 @@
 //!      v                                                                 |
 //!   +----------+-------------+---------------+---------------------------+------------------------+
 //!   | header,  | segments'   | streams' ids  | descriptors: where each   | segments of 2 MiB:     |
-//!   | counters | generations | and heads     | stream's newest chunks are| chunks as they are sent|
+//!   | board    | generations | and heads     | stream's newest chunks are| chunks as they are sent|
 //!   +----------+-------------+---------------+---------------------------+------------------------+
 //!   one file: a memfd, or in a tmpfs or hugetlbfs                        |
 //!                                                                        v
@@ -28,6 +28,7 @@
 //! - A **descriptor** says where a chunk is. The newest `retain_chunks` of each stream have one (`descriptor.rs`);
 //!   older chunks have expired. Sequence numbers may leave gaps.
 //! - A **lease** keeps a segment from being filled again while the kernel or a thread reads it (`lease.rs`).
+//! - The **board** holds the counters of all who work with the ring, and facts of their node (`board.rs`).
 //! - **Quarantine**: a segment due for reuse that is leased is set aside and another one taken. The writer never waits.
 //!
 //! # Sending
@@ -45,6 +46,7 @@
 //! It knows nothing of wire formats but the length of the prefix, verifies no signature, wakes nobody and does not
 //! decide what a viewer gets. It does not survive its process: a file left by a killed one is replaced.
 
+mod board;
 mod chunk;
 mod config;
 mod control;
@@ -69,6 +71,9 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+pub use board::{
+    Board, BoardView, Column, Counter, Kind, Node, NodeView, Row, RowOf, RowView, StreamBoard, StreamView,
+};
 pub use chunk::{ChunkMeta, ChunkRef, Lookup, StreamSlot};
 pub use config::{Backing, Recycle, RingConfig};
 pub use error::RingError;
@@ -94,6 +99,7 @@ struct Core {
     id: u64,
     recycle: Recycle,
     control: Arc<control::Control>,
+    board: board::Board,
     leases: lease::Leases,
     readers_taken: Vec<AtomicBool>,
     slabs: memory::Slabs,
@@ -119,10 +125,12 @@ impl Ring {
         let (words, slabs) = memory::create(config, &layout)?;
         let control = control::Control::new(words, layout);
         control.format();
+        let control = Arc::new(control);
         let core = Arc::new(Core {
             id: RINGS.fetch_add(1, Ordering::Relaxed),
             recycle: config.recycle,
-            control: Arc::new(control),
+            board: board::Board::begin(control.clone()),
+            control,
             leases: lease::Leases::new(config.readers_max, layout.segments),
             readers_taken: (0..config.readers_max).map(|_| AtomicBool::new(false)).collect(),
             slabs,
@@ -148,5 +156,10 @@ impl Ring {
     /// The counters.
     pub fn stats(&self) -> RingStats {
         self.core.control.stats()
+    }
+
+    /// Where the node counts, for observers to see.
+    pub fn board(&self) -> &Board {
+        &self.core.board
     }
 }

@@ -7,17 +7,19 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use cache_core::proto::cache::streams::Streams;
+use cache_core::ring::{Node, Ring};
 use cache_core::sign::ClusterKey;
 use cache_core::time::Span;
 use glommio::io::PollableFd;
 use serde_json::json;
 
-use super::counters::Counters;
+use super::config::CacheConfig;
 use super::hub::Hub;
 use super::index::IndexClient;
 use super::sessions;
@@ -26,7 +28,7 @@ use super::start::Started;
 use super::store::Store;
 use super::wait::{First, race, sleep};
 use crate::cache::bridge::ToShard;
-use crate::host::clock::Clock;
+use crate::host::clock::{Clock, wall};
 use crate::host::program::{Ended, Failed};
 use crate::host::signals::{Asked, Signals};
 use crate::host::{random, ready};
@@ -49,6 +51,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
     let doorbells: Vec<_> = started.shards.iter().map(|shard| shard.doorbell_to_control.clone()).collect();
     let shard_counters = started.shards.iter().map(|shard| shard.counters.clone()).collect();
     let (writer, reader, ring, handles) = (started.writer, started.reader, started.ring, started.shards);
+    describe(&config, listen, connections_max, &ring, handles.len() as u32);
     let ended = executor.run(async move {
         let index = match index_socket {
             Some(socket) => Some(IndexClient::new(socket, index_servers, cluster, random::seed()? as u32)?),
@@ -59,11 +62,11 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             clock: Clock::start(),
             advertise,
             connections_max,
-            store: RefCell::new(Store::new(writer, reader, streams)),
+            store: RefCell::new(Store::new(writer, reader, ring.clone(), streams)),
+            counters: ring.board().row(0),
             ring,
             shards: Shards::new(handles),
             shard_counters,
-            counters: Counters::default(),
             index,
             rules: config.rules(),
             keys: RefCell::default(),
@@ -95,6 +98,21 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
     }
     drop(started.slab_file);
     Ok(ended)
+}
+
+/// States the node's facts on the ring's board.
+fn describe(config: &CacheConfig, listen: SocketAddr, connections_max: u32, ring: &Ring, shards: u32) {
+    let backend = serde_json::to_value(config.send).unwrap_or_default();
+    ring.board().describe(&Node {
+        pid: std::process::id(),
+        started: wall(),
+        version: env!("CARGO_PKG_VERSION"),
+        listen: &listen.to_string(),
+        backend: backend.as_str().unwrap_or_default(),
+        shards,
+        connections_max,
+        huge_bytes: None,
+    });
 }
 
 /// What runs beside the connections. A task of this list ends only by failing.
@@ -149,10 +167,12 @@ fn spawn_work(hub: &Rc<Hub>, doorbells: Vec<Arc<crate::uring::Doorbell>>) -> Rc<
 }
 
 fn tick(hub: &Hub) {
+    hub.ring.board().beat(wall());
     let now = hub.clock.now();
     {
         let store = &mut *hub.store.borrow_mut();
         store.streams.tick(now, &mut store.out);
+        store.show();
     }
     hub.settle();
     hub.shards.flush();
@@ -189,6 +209,7 @@ async fn until_told(
 async fn drain(hub: &Rc<Hub>, signals: &mut Signals) -> Ended {
     tracing::info!("draining");
     hub.draining.set(true);
+    hub.ring.board().drain();
     let shards = hub.shard_counters.len();
     hub.shards.tell_all(|| ToShard::Drain, &hub.counters);
     let reporting = hub.clone();

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use cache_core::outbox::Outbox;
 use cache_core::proto::cache::ingest::Verdict;
 use cache_core::proto::cache::streams::{StreamOutput, Streams, Tenure};
-use cache_core::ring::{ChunkMeta, Reader, RingError, StreamSlot, Writer};
+use cache_core::ring::{ChunkMeta, Reader, Ring, RingError, StreamSlot, Writer};
 use cache_core::time::{Span, Time};
 use cache_core::units::{ChunkSeq, StreamId};
 use cache_core::wire::frame::chunk_prefix;
+use cache_core::wire::index::HoldState;
 use cache_core::wire::{CHUNK_PREFIX_BYTES, ChunkHeader};
 
 /// The ring's writing end and the table.
@@ -17,6 +18,8 @@ pub(super) struct Store {
     writer: Writer,
     /// Control's own reader, for what is shown.
     reader: Reader,
+    /// For what the board says of each stream.
+    ring: Ring,
     slots: BTreeMap<StreamId, StreamSlot>,
     /// The table. Its outputs go to `out`.
     pub(super) streams: Streams,
@@ -46,8 +49,8 @@ pub(super) enum Stored {
 }
 
 impl Store {
-    pub(super) fn new(writer: Writer, reader: Reader, streams: Streams) -> Store {
-        Store { writer, reader, slots: BTreeMap::new(), streams, out: Outbox::new(), warn_again_at: Time::ZERO }
+    pub(super) fn new(writer: Writer, reader: Reader, ring: Ring, streams: Streams) -> Store {
+        Store { writer, reader, ring, slots: BTreeMap::new(), streams, out: Outbox::new(), warn_again_at: Time::ZERO }
     }
 
     /// Judges a chunk and stores it. `header` has been checked against `payload`, or was made here.
@@ -84,6 +87,8 @@ impl Store {
             None => {
                 let slot = self.writer.open_stream(header.stream)?;
                 self.slots.insert(header.stream, slot);
+                let name = self.streams.get(header.stream).map_or("", |stream| stream.name().as_str());
+                self.ring.board().stream(slot).begin(name);
                 slot
             }
         };
@@ -104,7 +109,23 @@ impl Store {
         };
         // The table has judged its number: it is the newest.
         self.writer.publish(reservation, meta);
+        self.ring.board().stream(slot).count_bytes(payload.len() as u64);
         Ok(())
+    }
+
+    /// Shows on the board how the streams stand. Cost: 2 stores and a short text for each.
+    pub(super) fn show(&self) {
+        for (id, stream) in self.streams.iter() {
+            let Some(slot) = self.slots.get(&id) else { continue };
+            let state = match stream.state() {
+                HoldState::Origin => "origin",
+                HoldState::Relay => "relay",
+                HoldState::Fetching => "fetching",
+                HoldState::Stalled => "stalled",
+                HoldState::Ended => "ended",
+            };
+            self.ring.board().stream(*slot).state(state, stream.viewers(), stream.missing());
+        }
     }
 
     /// Gives a stream's memory back.
