@@ -127,11 +127,11 @@ fn a_streams_facts_go_with_the_stream() {
     let news = open(&mut writer, 1).slot;
     assert_eq!(observer.stream_facts(news), None, "nothing was said of it");
     ring.board().stream(news).begin("news");
-    ring.board().stream(news).count_bytes(50_000);
+    ring.board().stream(news).stored(50_000, WallClock::from_micros(9));
     ring.board().stream(news).state("stalled", 12, 3);
     let facts = observer.stream_facts(news).expect("said");
     assert_eq!((facts.name.as_str(), facts.state.as_str()), ("news", "stalled"));
-    assert_eq!((facts.viewers, facts.bytes_in, facts.missing), (12, 50_000, 3));
+    assert_eq!((facts.viewers, facts.bytes_in, facts.missing, facts.stored.micros()), (12, 50_000, 3, 9));
     writer.close_stream(news);
     let sport = open(&mut writer, 2).slot;
     assert_eq!(observer.stream_facts(sport), None, "what stands there is of the stream before");

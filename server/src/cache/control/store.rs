@@ -12,6 +12,8 @@ use cache_core::wire::frame::chunk_prefix;
 use cache_core::wire::index::HoldState;
 use cache_core::wire::{CHUNK_PREFIX_BYTES, ChunkHeader};
 
+use crate::host::clock::wall;
+
 /// The ring's writing end and the table.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -109,7 +111,7 @@ impl Store {
         };
         // The table has judged its number: it is the newest.
         self.writer.publish(reservation, meta);
-        self.ring.board().stream(slot).count_bytes(payload.len() as u64);
+        self.ring.board().stream(slot).stored(payload.len() as u64, wall());
         Ok(())
     }
 
