@@ -111,8 +111,8 @@ mod tests {
     #[test]
     fn what_is_described_as_a_gauge_is_declared_as_one() {
         for column in ShardCounters::COLUMNS {
-            let described = column.what.contains("(gauge)");
-            assert_eq!(column.kind == Kind::Gauge, described, "{}: Gauge, and (gauge), or neither", column.name);
+            let described = column.what.contains("gauge");
+            assert_eq!(column.kind == Kind::Gauge, described, "{}: Gauge and \"(gauge)\", or neither", column.name);
         }
     }
 }

@@ -128,12 +128,8 @@ impl Report {
         let seconds = now.at.saturating_duration_since(before.at).as_secs_f64();
         let node = |sample: &Sample| (sample.board.node.pid, sample.board.node.started);
         let before = Some(before).filter(|before| node(before) == node(now));
-        let shards: Vec<Shard> = now
-            .board
-            .table("shard")
-            .iter()
-            .map(|row| shard(&counts(row, before, seconds), row.index, seconds))
-            .collect();
+        let shards: Vec<Shard> =
+            now.board.table("shard").iter().map(|row| shard(&counts(row, before, seconds), row.index)).collect();
         let control = now.board.table("control").first().map(|row| counts(row, before, seconds)).unwrap_or_default();
         let mut report = Report {
             node: self::node(now, &shards, &control),
@@ -167,7 +163,7 @@ fn counts(row: &RowView, before: Option<&Sample>, seconds: f64) -> Counts {
     counts
 }
 
-fn shard(counts: &Counts, index: u32, seconds: f64) -> Shard {
+fn shard(counts: &Counts, index: u32) -> Shard {
     let cuts = ["cut_stalled", "cut_recycled", "cut_unread_answers"];
     Shard {
         index,
@@ -180,7 +176,7 @@ fn shard(counts: &Counts, index: u32, seconds: f64) -> Shard {
         cut: cuts.iter().fold(0, |sum, name| counts.get(name).saturating_add(sum)),
         cut_per_s: sum(cuts.iter().map(|name| counts.rate(name))),
         turns_per_s: counts.rate("turns"),
-        busy: counts.rate("busy_us").filter(|_| seconds > 0.0).map(|micros| (micros / 1e6).min(1.0)),
+        busy: counts.counters.get("busy_permille").map(|permille| (*permille).min(1000) as f64 / 1000.0),
         counts: counts.clone(),
     }
 }

@@ -27,8 +27,10 @@ counter_row! {
         chunk_bytes_sent,
         /// Skips.
         skips,
-        /// Microseconds in which there was something to do.
-        busy_us,
+        /// Thousandths of its time at work (gauge).
+        busy_permille: Gauge,
+        /// Joins refused.
+        joins_refused_busy,
     }
 }
 
@@ -138,7 +140,7 @@ fn differences_are_rates_and_a_sound_node_has_no_trouble() {
         rig.shard.chunk_bytes_sent.add(1_000_000);
         rig.shard.viewers_native.set(40);
         rig.shard.connections.set(50);
-        rig.shard.busy_us.add(500_000);
+        rig.shard.busy_permille.set(250);
         rig.control.bytes_from_publishers.add(100_000);
         for seq in 10..20 {
             rig.publish(slot, seq);
@@ -197,7 +199,8 @@ fn troubles_are_told_with_whose_they_are_the_worst_first() {
         rig.shard.connections.set(97);
         rig.shard.viewers_native.set(90);
         rig.shard.skips.add(80);
-        rig.shard.busy_us.add(1_900_000);
+        rig.shard.busy_permille.set(950);
+        rig.shard.joins_refused_busy.add(6);
         rig.control.chunks_without_memory.add(3);
         rig.ring.board().stream(slot).state("stalled", 90, 4);
     });
@@ -205,6 +208,7 @@ fn troubles_are_told_with_whose_they_are_the_worst_first() {
         said(&report),
         [
             "Bad node: 1.5/s chunks dropped for want of memory: raise memory_mib, or have fewer streams",
+            "Bad shard 0: 3.0/s joins refused (joins_refused_busy)",
             "Bad shard 0: 40/s of 90 viewers skipped ahead: it, or the way to them, is too slow",
             "Bad shard 0: busy 95 % of its time",
             "Bad stream news: its source is silent, the last chunk came 2.0 s ago",

@@ -55,6 +55,13 @@ const OF_SHARDS: &[(&str, Level, &str)] = &[
     ("cut_recycled", Level::Watch, "viewers cut off in the middle of a chunk that was recycled"),
 ];
 
+/// The same of counters that only some nodes have, by how their names begin: those that judge their own load.
+const OF_SOME_SHARDS: &[(&str, Level, &str)] = &[
+    ("joins_refused_", Level::Bad, "joins refused"),
+    ("stops", Level::Bad, "times that the shard was stopped for a second or more"),
+    ("lates", Level::Bad, "times that the shard was late itself"),
+];
+
 /// The same of control.
 const OF_CONTROL: &[(&str, Level, &str)] = &[
     ("chunks_without_memory", Level::Bad, "chunks dropped for want of memory: raise memory_mib, or have fewer streams"),
@@ -121,6 +128,13 @@ pub(super) fn find(report: &Report) -> Vec<Trouble> {
     for shard in &report.shards {
         let whose = format!("shard {}", shard.index);
         rising(&shard.counts, OF_SHARDS, &whose, &mut say);
+        for (begins, level, what) in OF_SOME_SHARDS {
+            for (name, rate) in
+                shard.counts.per_s.iter().filter(|(name, rate)| name.starts_with(begins) && **rate > 0.0)
+            {
+                say(*level, &whose, format!("{rate:.1}/s {what} ({name})"));
+            }
+        }
         // What a silent node's shards and streams do not do needs no second word.
         if !silent {
             self::shard(shard, &whose, &mut say);
