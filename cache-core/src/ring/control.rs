@@ -1,5 +1,6 @@
 //! The control area as tables: the layout put over its words.
 
+use super::board;
 use super::descriptor::Descriptor;
 use super::layout::{DESCRIPTOR_WORDS, Layout, MAGIC, NOTE_WORDS, STREAM_WORDS, VERSION, header};
 use super::memory::Words;
@@ -63,6 +64,22 @@ impl Control {
     pub(super) fn note(&self, index: u32, cell: u64) -> NoteCell<'_> {
         let at = self.layout.note(index, cell);
         NoteCell(&self.words[at..at + NOTE_WORDS])
+    }
+
+    /// The board.
+    pub(super) fn board(&self) -> &[AtomicU64] {
+        &self.words[self.layout.board..self.layout.board + board::WORDS]
+    }
+
+    /// What the board says of a stream.
+    pub(super) fn stream_facts(&self, index: u32) -> &[AtomicU64] {
+        let at = self.layout.stream_facts(index);
+        &self.words[at..at + board::STREAM_FACT_WORDS]
+    }
+
+    /// All words of the control area.
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        &self.words
     }
 
     /// How many stream entries were ever open.

@@ -1,18 +1,19 @@
 //! Where everything stands in the file.
 //!
 //! ```text
-//!  0        4096                                                                payload (2 MiB aligned)
-//!  +--------+---------------+--------------+-------------+---------------------------+----------+----------+--
-//!  | header | segment table | stream table | notes       | descriptors               | segment 0| segment 1| ...
-//!  +--------+---------------+--------------+-------------+---------------------------+----------+----------+--
-//!  | 4 KiB  | 16 B each     | 64 B each    | 2 x 512 B   | retain x 64 B each stream | 2 MiB    | 2 MiB    |
-//!  |                                       | each stream |                           |          |
-//!  |<------------------------------ control area: 64-bit words ----------------------->|<-- chunks, as sent -->
+//!  0        4096                                                                              payload (2 MiB aligned)
+//!  +--------+---------+---------------+----------------------+-------------+------------------+----------+----------+--
+//!  | header | board   | segment table | stream table, facts  | notes       | descriptors      | segment 0| segment 1| ...
+//!  +--------+---------+---------------+----------------------+-------------+------------------+----------+----------+--
+//!  | 4 KiB  | 256 KiB | 16 B each     | 64 B each, 128 B each| 2 x 512 B   | retain x 64 B    | 2 MiB    | 2 MiB    |
+//!  |        |         |               |                      | each stream | for each stream  |          |          |
+//!  |<------------------------- control area: 64-bit words --------------------------------->|<---- chunks, as sent --->
 //! ```
 //! All of it follows from three numbers, the budget, the streams and the retained chunks: the header states them, and
 //! whoever opens the file computes the rest with the same [`Layout::plan`]. The control area is words of 64 bits in
 //! the processor's own byte order: the file never leaves its machine.
 
+use super::board;
 use super::error::RingError;
 use crate::limits::CHUNK_PAYLOAD_BYTES_MAX;
 
@@ -81,8 +82,11 @@ pub(super) struct Layout {
     pub(super) streams: u32,
     pub(super) retain: u64,
     pub(super) segments: u32,
+    /// First word of the board.
+    pub(super) board: usize,
     segment_table: usize,
     stream_table: usize,
+    stream_facts: usize,
     notes: usize,
     descriptors: usize,
     /// Words of the control area that are used.
@@ -99,9 +103,11 @@ impl Layout {
         in_range("retain_chunks", retain, 1, RETAIN_MAX)?;
         in_range("budget_bytes", budget_bytes, 0, BUDGET_MAX)?;
         // The segment table has room for as many as if there were nothing else, so that it does not depend on itself.
-        let segment_table = HEADER_WORDS;
+        let board = HEADER_WORDS;
+        let segment_table = board + board::WORDS;
         let stream_table = line_up(segment_table + (budget_bytes / SEGMENT_BYTES) as usize * SEGMENT_WORDS);
-        let notes = stream_table + streams as usize * STREAM_WORDS;
+        let stream_facts = (stream_table + streams as usize * STREAM_WORDS).next_multiple_of(16);
+        let notes = stream_facts + streams as usize * board::STREAM_FACT_WORDS;
         let descriptors = notes + streams as usize * 2 * NOTE_WORDS;
         let control_words = descriptors + (streams * retain) as usize * DESCRIPTOR_WORDS;
         let payload_offset = (control_words as u64 * WORD_BYTES).next_multiple_of(SEGMENT_BYTES);
@@ -111,8 +117,10 @@ impl Layout {
             streams: streams as u32,
             retain,
             segments: ((budget_bytes - payload_offset) / SEGMENT_BYTES) as u32,
+            board,
             segment_table,
             stream_table,
+            stream_facts,
             notes,
             descriptors,
             control_words,
@@ -153,6 +161,11 @@ impl Layout {
     /// Descriptors of all streams.
     pub(super) fn rows(&self) -> usize {
         (u64::from(self.streams) * self.retain) as usize
+    }
+
+    /// First word of what the board says of stream `index`. `index < streams`.
+    pub(super) fn stream_facts(&self, index: u32) -> usize {
+        self.stream_facts + index as usize * board::STREAM_FACT_WORDS
     }
 
     /// First word of the descriptor in which stream `index` keeps chunk `seq` while it is retained.

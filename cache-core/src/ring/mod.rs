@@ -11,7 +11,7 @@
 //!      v                                                                 |
 //!   +----------+-------------+---------------+---------------------------+------------------------+
 //!   | header,  | segments'   | streams' ids, | descriptors: where each   | segments of 2 MiB:     |
-//!   | counters | generations | heads, notes  | stream's newest chunks are| chunks as they are sent|
+//!   | board    | generations | heads, notes  | stream's newest chunks are| chunks as they are sent|
 //!   +----------+-------------+---------------+---------------------------+------------------------+
 //!   one file: a memfd, or in a tmpfs or hugetlbfs                        |
 //!                                                                        v
@@ -28,6 +28,7 @@
 //! - A **descriptor** says where a chunk is. The newest `retain_chunks` of each stream have one (`descriptor.rs`);
 //!   older chunks have expired; a stream may keep fewer ([`Writer::set_retain`]). Sequence numbers may leave gaps.
 //! - A **lease** keeps a segment from being filled again while the kernel or a thread reads it (`lease.rs`).
+//! - The **board** holds the counters of all who work with the ring, and facts of their node (`board.rs`).
 //! - **Quarantine**: a segment due for reuse that is leased is set aside and another one taken. The writer never waits.
 //!
 //! # Sending
@@ -52,6 +53,7 @@
 //! not decide what a viewer gets.
 
 mod attach;
+mod board;
 mod chunk;
 mod config;
 mod control;
@@ -83,6 +85,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use attach::{Found, Inherited, InheritedStream};
+pub use board::{
+    Board, BoardView, Column, Counter, Kind, Node, NodeView, Row, RowOf, RowView, StreamBoard, StreamView,
+};
 pub use chunk::{ChunkMeta, ChunkRef, Lookup, StreamSlot};
 pub use config::{Backing, Recycle, RingConfig};
 pub use error::RingError;
@@ -109,6 +114,7 @@ struct Core {
     id: u64,
     recycle: Recycle,
     control: Arc<control::Control>,
+    board: board::Board,
     leases: lease::Leases,
     readers_taken: Vec<AtomicBool>,
     slabs: memory::Slabs,
@@ -173,11 +179,13 @@ impl Ring {
 
     fn core(config: &RingConfig, control: control::Control, slabs: memory::Slabs) -> Arc<Core> {
         static RINGS: AtomicU64 = AtomicU64::new(0);
+        let control = Arc::new(control);
         Arc::new(Core {
             id: RINGS.fetch_add(1, Ordering::Relaxed),
             recycle: config.recycle,
+            board: board::Board::begin(control.clone()),
             leases: lease::Leases::new(config.readers_max, control.layout.segments),
-            control: Arc::new(control),
+            control,
             readers_taken: (0..config.readers_max).map(|_| AtomicBool::new(false)).collect(),
             slabs,
         })
@@ -215,5 +223,10 @@ impl Ring {
     /// The counters.
     pub fn stats(&self) -> RingStats {
         self.core.control.stats()
+    }
+
+    /// Where the node counts, for observers to see.
+    pub fn board(&self) -> &Board {
+        &self.core.board
     }
 }

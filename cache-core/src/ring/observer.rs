@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::chunk::ChunkRef;
+use super::board::{self, BoardView, StreamView};
+use super::chunk::{ChunkRef, StreamSlot};
 use super::control::Control;
 use super::error::RingError;
 use super::layout::{CHUNK_BYTES_MAX, Layout, MAGIC, VERSION, header};
@@ -71,6 +72,22 @@ impl RingObserver {
             out.clear();
         }
         good
+    }
+
+    /// The board: the node's facts and counters; `None` while it is being laid out, so ask again.
+    pub fn board(&self) -> Option<BoardView> {
+        BoardView::read(self.view.control().board())
+    }
+
+    /// What the board says of a stream; `None` when nothing, or when it has been closed.
+    pub fn stream_facts(&self, slot: StreamSlot) -> Option<StreamView> {
+        let inside = slot.index < self.view.control().layout.streams;
+        inside.then(|| board::read_stream(self.view.control().stream_facts(slot.index), slot.generation)).flatten()
+    }
+
+    /// Bytes of the whole file, segments and all that is in front of them.
+    pub fn file_bytes(&self) -> u64 {
+        self.view.control().layout.file_bytes()
     }
 
     /// The writer's counters.

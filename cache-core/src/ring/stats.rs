@@ -18,6 +18,11 @@ macro_rules! counters {
         pub(super) const COUNTERS: usize = [$(Counter::$name as usize),*].len();
 
         impl RingStats {
+            /// Every number's name and value.
+            pub fn each(&self, mut f: impl FnMut(&'static str, u64)) {
+                $(f(stringify!($name), self.$name);)*
+            }
+
             pub(super) fn read(words: &[AtomicU64]) -> RingStats {
                 RingStats { $($name: words[Counter::$name as usize].load(Ordering::Relaxed),)* }
             }

@@ -23,6 +23,10 @@ fn run_all() -> Result<()> {
         step("tests", cargo::cargo()?.args(["test", "--workspace", "--all-targets", "--no-fail-fast"]))?;
     }
     step("documentation tests", cargo::cargo()?.args(["test", "--workspace", "--doc"]))?;
+    step(
+        "benchmarks, each once",
+        cargo::cargo()?.args(["test", "-p", "cache-core", "--features", "shm", "--benches"]),
+    )?;
     step("loom: every interleaving of publish, lease and reuse", &mut loom()?)?;
     Ok(())
 }

@@ -1,38 +1,16 @@
-//! What the control plane counts. One thread writes and reads: plain cells.
+//! What the control plane counts: its row of the ring's board. One thread writes.
+//!
+//! A line is `name,` for what only rises and `name: Gauge,` for a level.
 
-use std::cell::Cell;
+pub(super) use cache_core::ring::Counter;
 
 macro_rules! counters {
-    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
-        /// The control plane's counters.
-        #[derive(Debug, Default)]
-        pub(super) struct Counters { $($(#[doc = $doc])* pub(super) $name: Counter,)* }
-
-        impl Counters {
-            /// Every counter's name and value.
-            pub(super) fn each(&self, mut f: impl FnMut(&'static str, u64)) {
-                $(f(stringify!($name), self.$name.get());)*
-            }
+    ($($columns:tt)*) => {
+        cache_core::counter_row! {
+            /// The control plane's counters.
+            pub(super) struct Counters: "control" { $($columns)* }
         }
     };
-}
-
-/// A number that only rises.
-#[derive(Debug, Default)]
-pub(super) struct Counter(Cell<u64>);
-
-impl Counter {
-    pub(super) fn add(&self, count: u64) {
-        self.0.set(self.0.get().wrapping_add(count));
-    }
-
-    pub(super) fn one(&self) {
-        self.add(1);
-    }
-
-    pub(super) fn get(&self) -> u64 {
-        self.0.get()
-    }
 }
 
 counters! {

@@ -5,12 +5,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use cache_core::proto::cache::config::CacheKnobs;
 use cache_core::proto::cache::streams::{StreamOutput, Tenure};
 use cache_core::proto::index::publish::PublishRules;
-use cache_core::ring::Ring;
+use cache_core::ring::{Ring, Row};
 use cache_core::sign::{KeyRing, stream_id};
 use cache_core::units::{ChunkSeq, StreamId};
 use cache_core::wire::{ChunkHeader, RefusalReason, StreamName};
@@ -26,7 +25,7 @@ use super::shards::Shards;
 use super::store::{Store, Stored};
 use super::wait::Mailbox;
 use crate::cache::bridge::ToShard;
-use crate::cache::data::ShardCounters;
+use crate::cache::data::ShardRow;
 use crate::host::clock::Clock;
 
 /// Who sends a stream's chunks, and how to send it away.
@@ -53,8 +52,8 @@ pub(super) struct Hub {
     pub(super) shards: Shards,
     /// Wakes who makes memory clean ahead of need.
     pub(super) untidy: Mailbox<()>,
-    pub(super) shard_counters: Vec<Arc<ShardCounters>>,
-    pub(super) counters: Counters,
+    pub(super) shard_counters: Vec<ShardRow>,
+    pub(super) counters: Row<Counters>,
     /// `None`: stand-alone.
     pub(super) index: Option<IndexClient>,
     /// Who may publish, stand-alone.
@@ -244,7 +243,7 @@ impl Hub {
 
     /// Viewers of all shards now.
     pub(super) fn viewers(&self) -> u32 {
-        let of = |counters: &Arc<ShardCounters>| counters.viewers_native.get() + counters.viewers_http.get();
+        let of = |counters: &ShardRow| counters.viewers_native.get() + counters.viewers_http.get();
         u32::try_from(self.shard_counters.iter().map(of).sum::<u64>()).unwrap_or(u32::MAX)
     }
 }

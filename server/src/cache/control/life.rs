@@ -7,17 +7,19 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use cache_core::proto::cache::streams::Streams;
+use cache_core::ring::{Node, Ring};
 use cache_core::sign::ClusterKey;
 use cache_core::time::Span;
 use glommio::io::PollableFd;
 use serde_json::json;
 
-use super::counters::Counters;
+use super::config::CacheConfig;
 use super::hub::Hub;
 use super::index::IndexClient;
 use super::sessions;
@@ -27,7 +29,7 @@ use super::start::Started;
 use super::store::Store;
 use super::wait::{First, Mailbox, race, sleep};
 use crate::cache::bridge::ToShard;
-use crate::host::clock::Clock;
+use crate::host::clock::{Clock, wall};
 use crate::host::program::{Ended, Failed};
 use crate::host::signals::{Asked, Signals};
 use crate::host::{random, ready};
@@ -59,6 +61,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
     let (writer, reader, ring, slab, handles) =
         (started.writer, started.reader, started.ring, started.slab, started.shards);
     let taken_over = started.taken_over;
+    describe(&config, listen, connections_max, &ring, handles.len() as u32);
     let ended = executor.run(async move {
         let index = match index_socket {
             Some(socket) => Some(IndexClient::new(socket, index_servers, cluster, random::seed()? as u32)?),
@@ -69,13 +72,13 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             clock: Clock::start(),
             advertise,
             connections_max,
-            store: RefCell::new(Store::new(writer, config.retention(), reader, streams)),
+            store: RefCell::new(Store::new(writer, config.retention(), reader, ring.clone(), streams)),
+            counters: ring.board().row(0),
             ring,
             slab,
             shards: Shards::new(handles),
             untidy: Mailbox::new(1),
             shard_counters,
-            counters: Counters::default(),
             index,
             rules: config.rules(),
             keys: RefCell::default(),
@@ -108,6 +111,21 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
     }
     drop(started.slab_file);
     Ok(ended)
+}
+
+/// States the node's facts on the ring's board.
+fn describe(config: &CacheConfig, listen: SocketAddr, connections_max: u32, ring: &Ring, shards: u32) {
+    let backend = serde_json::to_value(config.send).unwrap_or_default();
+    ring.board().describe(&Node {
+        pid: std::process::id(),
+        started: wall(),
+        version: env!("CARGO_PKG_VERSION"),
+        listen: &listen.to_string(),
+        backend: backend.as_str().unwrap_or_default(),
+        shards,
+        connections_max,
+        huge_bytes: None,
+    });
 }
 
 /// What runs beside the connections. A task of this list ends only by failing.
@@ -187,10 +205,12 @@ fn spawn_work(hub: &Rc<Hub>, doorbells: Vec<Arc<crate::uring::Doorbell>>) -> Rc<
 }
 
 fn tick(hub: &Hub) {
+    hub.ring.board().beat(wall());
     let now = hub.clock.now();
     {
         let store = &mut *hub.store.borrow_mut();
         store.streams.tick(now, &mut store.out);
+        store.show();
     }
     hub.settle();
     hub.shards.flush();
@@ -227,6 +247,7 @@ async fn until_told(
 async fn drain(hub: &Rc<Hub>, signals: &mut Signals) -> Ended {
     tracing::info!("draining");
     hub.draining.set(true);
+    hub.ring.board().drain();
     let shards = hub.shard_counters.len();
     hub.shards.tell_all(|| ToShard::Drain, &hub.counters);
     let reporting = hub.clone();

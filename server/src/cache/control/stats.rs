@@ -1,4 +1,5 @@
-//! `GET /stats`: what the cache is doing, as JSON. Reading it changes nothing; each number is true of its moment.
+//! `GET /stats`: what the cache is doing, as JSON. Reading it changes nothing; each number is true of its moment. Counters
+//! are read where `weircast top` reads them: on the ring's board.
 
 use cache_core::ring::RingStats;
 use serde_json::{Map, Value, json};
@@ -9,7 +10,7 @@ use super::hub::Hub;
 pub(super) fn json(hub: &Hub) -> Value {
     let counters = &hub.counters;
     let mut control = Map::new();
-    counters.each(|name, value| {
+    counters.each(|name, _, value| {
         control.insert(name.into(), value.into());
     });
     let shards: Vec<Value> = hub
@@ -61,22 +62,11 @@ fn streams(hub: &Hub) -> Vec<Value> {
 }
 
 fn ring(stats: RingStats, (whole, broken): (u64, u64)) -> Value {
-    json!({
-        "segments_free": stats.segments_free,
-        "segments_in_use": stats.segments_in_use,
-        "segments_quarantined": stats.segments_quarantined,
-        "segments_retired": stats.segments_retired,
-        "streams_open": stats.streams_open,
-        "published": stats.published,
-        "publish_refused": stats.publish_refused,
-        "recycled": stats.recycled,
-        "evicted": stats.evicted,
-        "quarantined": stats.quarantined,
-        "no_space": stats.no_space,
-        "withheld": stats.withheld,
-        "inherited": stats.inherited,
-        "inherited_whole": whole,
-        "inherited_broken": broken,
-        "torn": stats.torn,
-    })
+    let mut all = Map::new();
+    stats.each(|name, value| {
+        all.insert(name.into(), value.into());
+    });
+    all.insert("inherited_whole".into(), whole.into());
+    all.insert("inherited_broken".into(), broken.into());
+    Value::Object(all)
 }

@@ -6,14 +6,16 @@ use cache_core::outbox::Outbox;
 use cache_core::proto::cache::ingest::Verdict;
 use cache_core::proto::cache::replacement::Standing;
 use cache_core::proto::cache::streams::{StreamOutput, Streams, Tenure};
-use cache_core::ring::{ChunkMeta, Reader, RingError, StreamSlot, Writer};
+use cache_core::ring::{ChunkMeta, Reader, Ring, RingError, StreamSlot, Writer};
 use cache_core::time::{Span, Time};
 use cache_core::units::{ChunkSeq, StreamId};
 use cache_core::wire::frame::chunk_prefix;
+use cache_core::wire::index::HoldState;
 use cache_core::wire::{CHUNK_PREFIX_BYTES, ChunkHeader};
 
 use super::note::{Note, TakenOver};
 use super::retention::Retention;
+use crate::host::clock::wall;
 
 /// The ring's writing end and the table.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(super) struct Store {
     retention: Retention,
     /// Control's own reader, for what is shown.
     reader: Reader,
+    /// For what the board says of each stream.
+    ring: Ring,
     slots: BTreeMap<StreamId, StreamSlot>,
     /// For the next process; into the ring as soon as the stream is there.
     notes: BTreeMap<StreamId, Vec<u8>>,
@@ -58,11 +62,12 @@ pub(super) enum Stored {
 }
 
 impl Store {
-    pub(super) fn new(writer: Writer, retention: Retention, reader: Reader, streams: Streams) -> Store {
+    pub(super) fn new(writer: Writer, retention: Retention, reader: Reader, ring: Ring, streams: Streams) -> Store {
         Store {
             writer,
             retention,
             reader,
+            ring,
             slots: BTreeMap::new(),
             notes: BTreeMap::new(),
             streams,
@@ -76,6 +81,7 @@ impl Store {
         let TakenOver { id, slot, was, .. } = stream;
         self.slots.insert(id, slot);
         self.writer.set_retain(slot, self.retention.chunks(&was.name));
+        self.ring.board().stream(slot).begin(was.name.as_str());
         if !self.streams.inherit(now, id, was, &mut self.out) {
             tracing::warn!(stream = %id, "no room for a stream of the former process: raise streams_max");
             self.close(id);
@@ -134,6 +140,8 @@ impl Store {
                 if let Some(note) = self.notes.get(&header.stream) {
                     self.writer.set_note(slot, note)?;
                 }
+                let name = self.streams.get(header.stream).map_or("", |stream| stream.name().as_str());
+                self.ring.board().stream(slot).begin(name);
                 slot
             }
         };
@@ -154,6 +162,7 @@ impl Store {
         };
         // The table has judged its number: it is the newest.
         self.writer.publish(reservation, meta);
+        self.ring.board().stream(slot).stored(payload.len() as u64, wall());
         Ok(())
     }
 
@@ -188,6 +197,21 @@ impl Store {
     /// Makes a segment clean ahead of need; false when nothing is left to do.
     pub(super) fn tidy(&mut self) -> bool {
         self.writer.tidy()
+    }
+
+    /// Shows on the board how the streams stand. Cost: 2 stores and a short text for each.
+    pub(super) fn show(&self) {
+        for (id, stream) in self.streams.iter() {
+            let Some(slot) = self.slots.get(&id) else { continue };
+            let state = match stream.state() {
+                HoldState::Origin => "origin",
+                HoldState::Relay => "relay",
+                HoldState::Fetching => "fetching",
+                HoldState::Stalled => "stalled",
+                HoldState::Ended => "ended",
+            };
+            self.ring.board().stream(*slot).state(state, stream.viewers(), stream.missing());
+        }
     }
 
     /// Gives a stream's memory back.

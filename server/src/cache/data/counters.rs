@@ -1,59 +1,31 @@
-//! What a shard counts: plain atomics with one writer, read by control and metrics at any time.
+//! What a shard counts: a row of the ring's board (`cache_core::ring::Board`), with one writer, read by control and by
+//! observer processes at any time.
+//!
+//! A line is `name,` for what only rises and `name: Gauge,` for a level.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A number with one writer: no read-modify-write is needed.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// The number.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Adds; by the shard's own thread only.
-    pub(super) fn add(&self, count: u64) {
-        self.0.store(self.get().wrapping_add(count), Ordering::Relaxed);
-    }
-
-    /// One more.
-    pub(super) fn one(&self) {
-        self.add(1);
-    }
-
-    /// Sets a gauge.
-    pub(super) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-}
+use cache_core::ring::Row;
 
 macro_rules! counters {
-    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
-        /// One shard's counters. Aligned so that no other thread's data shares their cache lines (128: lines are
-        /// fetched in pairs).
-        #[derive(Debug, Default)]
-        #[repr(align(128))]
-        pub struct ShardCounters { $($(#[doc = $doc])* pub $name: Counter,)* }
-
-        impl ShardCounters {
-            /// Every counter's name, what it counts, and its value.
-            pub fn each(&self, mut f: impl FnMut(&'static str, &'static str, u64)) {
-                $(f(stringify!($name), concat!($($doc),*), self.$name.get());)*
-            }
+    ($($columns:tt)*) => {
+        cache_core::counter_row! {
+            /// One shard's counters.
+            pub struct ShardCounters: "shard" { $($columns)* }
         }
     };
 }
+
+/// One shard's counters where they stand: on cache lines that no other thread writes to.
+pub type ShardRow = Row<ShardCounters>;
 
 counters! {
     /// Turns of the shard's loop: it stands still only in a shard that hangs, or has nothing to do.
     turns,
     /// Connections open at the moment (gauge).
-    connections,
+    connections: Gauge,
     /// Viewers over Weircast's protocol at the moment (gauge).
-    viewers_native,
+    viewers_native: Gauge,
     /// Viewers over HTTP at the moment (gauge).
-    viewers_http,
+    viewers_http: Gauge,
     /// Connections taken.
     accepted,
     /// Times that accepting paused because descriptors or memory had run out.
@@ -120,11 +92,13 @@ counters! {
 
 #[cfg(test)]
 mod tests {
+    use cache_core::ring::{Kind, RowOf};
+
     use super::*;
 
     #[test]
     fn every_counter_is_named_and_described() {
-        let counters = ShardCounters::default();
+        let counters = ShardRow::alone();
         counters.skips.add(3);
         let mut seen = Vec::new();
         counters.each(|name, what, value| {
@@ -132,5 +106,13 @@ mod tests {
             seen.push((name, value));
         });
         assert!(seen.contains(&("skips", 3)) && seen.contains(&("turns", 0)));
+    }
+
+    #[test]
+    fn what_is_described_as_a_gauge_is_declared_as_one() {
+        for column in ShardCounters::COLUMNS {
+            let described = column.what.contains("gauge");
+            assert_eq!(column.kind == Kind::Gauge, described, "{}: Gauge and \"(gauge)\", or neither", column.name);
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-use super::counters::ShardCounters;
+use super::counters::ShardRow;
 use crate::cache::bridge::{ToControl, ToShard};
 use crate::uring::{Doorbell, SetupError};
 
@@ -65,7 +65,7 @@ pub struct ShardHandle {
     /// Rung by the shard when `from` has something: poll it, `quiet` it, then hear everything.
     pub doorbell_to_control: Arc<Doorbell>,
     /// What it counts.
-    pub counters: Arc<ShardCounters>,
+    pub counters: ShardRow,
     pub(super) thread: JoinHandle<()>,
     pub(super) _wake: WakeOnDrop,
 }

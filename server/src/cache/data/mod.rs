@@ -55,8 +55,9 @@ use std::sync::{Arc, mpsc};
 
 use cache_core::ring::{Reader, Ring};
 
+pub use cache_core::ring::Counter;
 pub use config::{SendBackend, ShardConfig};
-pub use counters::{Counter, ShardCounters};
+pub use counters::{ShardCounters, ShardRow};
 pub use handle::{ShardError, ShardHandle, bind};
 pub(crate) use shelf::is_whole;
 
@@ -79,7 +80,8 @@ pub fn start(
     let host = |error| ShardError::Host { index, error };
     let doorbell_to_shard = Arc::new(Doorbell::polled().map_err(host)?);
     let doorbell_to_control = Arc::new(Doorbell::polled().map_err(host)?);
-    let counters = Arc::new(ShardCounters::default());
+    // An index that does not fit the board's 16 bits is one that no ring has a reader for.
+    let counters: ShardRow = ring.board().row(index as u16);
     let (to, from_control) = rtrb::RingBuffer::new(config.queue_messages);
     let (to_control, from) = rtrb::RingBuffer::new(config.queue_messages);
     let (serving, started) = mpsc::sync_channel(1);

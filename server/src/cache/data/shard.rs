@@ -15,7 +15,7 @@ use slab::Slab;
 
 use super::config::{ShardConfig, TURN_CONNECTIONS};
 use super::connection::{Connection, Key};
-use super::counters::ShardCounters;
+use super::counters::ShardRow;
 use super::sender::Sender;
 use super::streams::{StreamKey, Streams};
 use crate::cache::bridge::{ToControl, ToShard};
@@ -27,7 +27,7 @@ pub(super) struct Links {
     pub(super) to_control: rtrb::Producer<ToControl>,
     pub(super) doorbell: Arc<Doorbell>,
     pub(super) doorbell_to_control: Arc<Doorbell>,
-    pub(super) counters: Arc<ShardCounters>,
+    pub(super) counters: ShardRow,
 }
 
 /// One shard.
