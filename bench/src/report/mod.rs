@@ -213,7 +213,8 @@ pub(crate) fn report(seen: &Seen, terms: &Terms<'_>) -> Report {
         if account.temper != Temper::Good {
             continue;
         }
-        let comes_too_late = account.intended_us + TOO_LATE_US > seen.span.end_us;
+        let comes_too_late =
+            account.intended_us >= seen.span.start_us && account.intended_us + TOO_LATE_US > seen.span.end_us;
         if comes_too_late && account.joined_us.is_none() && account.trouble.is_none() {
             continue;
         }
