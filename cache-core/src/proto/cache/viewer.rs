@@ -59,7 +59,7 @@ pub trait Holdings {
     fn has_tables(&self, seq: ChunkSeq) -> bool;
 }
 
-/// How patient a cache is with a viewer that falls behind.
+/// How patient a cache is with a viewer that falls behind. It may change at any time: a cache that is late itself has less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// Chunks that a push may fall behind where it began before it skips ahead.

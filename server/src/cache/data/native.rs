@@ -93,7 +93,7 @@ impl Shard {
     }
 
     fn on_subscribe(&mut self, key: Key, subscribe: &Subscribe) {
-        let (id, patience) = (subscribe.stream, self.patience);
+        let id = subscribe.stream;
         let Some(slot) = self.live(key, id) else {
             return self.unavailable(key, id, RefusalReason::UnknownStream, ChunkSeq::FIRST, 0);
         };
@@ -101,7 +101,7 @@ impl Shard {
         if let Phase::Native(native) = &mut connections[key as usize].phase
             && let Some(joined) = native.joined.iter_mut().find(|joined| joined.id == id)
         {
-            joined.track.subscribe(subscribe.from, &Shelf::new(sender.reader(), slot), patience);
+            joined.track.subscribe(subscribe.from, &Shelf::new(sender.reader(), slot));
         }
     }
 
