@@ -47,6 +47,9 @@ impl Shard {
         if native.is_none_or(|native| native.joined.len() >= STREAMS_PER_CONNECTION_MAX) {
             return self.unavailable(key, id, RefusalReason::Busy, ChunkSeq::FIRST, 0);
         }
+        if !self.admits_another(key) {
+            return self.unavailable(key, id, RefusalReason::Full, ChunkSeq::FIRST, 0);
+        }
         let stream = match self.find_or_want(id, name) {
             Ok(stream) => stream,
             Err(reason) => return self.unavailable(key, id, reason, ChunkSeq::FIRST, 0),
