@@ -274,6 +274,9 @@ pub fn connections_limit(wanted: u32, descriptors: u64) -> Result<u32, TooFewDes
     Ok(if wanted == 0 { room } else { wanted.min(room) })
 }
 
+/// The load of a cache that takes no viewers: the index names it when no other is left.
+pub const LOAD_FULL: u16 = 1_000;
+
 /// Load for the index, 0 idle to 1000 full: the fuller of connections and processor. `busy_permille` is the busiest
 /// shard's share of time at work.
 pub fn load_permille(connections: u32, connections_max: u32, busy_permille: u16) -> u16 {

@@ -20,6 +20,7 @@ use serde_json::json;
 use super::counters::Counters;
 use super::hub::Hub;
 use super::index::IndexClient;
+use super::room::NodeRoom;
 use super::sessions;
 use super::shards::Shards;
 use super::start::Started;
@@ -59,6 +60,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             clock: Clock::start(),
             advertise,
             connections_max,
+            room: NodeRoom::new(&config, advertise),
             store: RefCell::new(Store::new(writer, reader, streams)),
             ring,
             shards: Shards::new(handles),
@@ -156,6 +158,7 @@ fn tick(hub: &Hub) {
     }
     hub.settle();
     hub.shards.flush();
+    hub.room.tick(hub);
     if let Some(index) = &hub.index {
         index.tick(now);
     }

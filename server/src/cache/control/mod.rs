@@ -17,6 +17,7 @@
 //! | `store` | chunks into the ring |
 //! | `sessions`, `shards` | from and to the shards |
 //! | `publisher`, `http` | those who send streams in |
+//! | `room` | what the node has left, told to the shards; whom they send elsewhere, and where |
 //! | `authority`, `index` | who may; what the index server says and is told |
 //! | `pull` | streams of other caches |
 //! | `link`, `frames`, `wait` | TCP, frames and waiting, with their bounds |
@@ -35,6 +36,7 @@ mod life;
 mod link;
 mod publisher;
 mod pull;
+mod room;
 mod sessions;
 mod shards;
 mod slab;

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,8 +14,8 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::config::CacheConfig;
-use super::slab;
-use crate::cache::data::{self, ShardConfig, ShardHandle};
+use super::{room, slab};
+use crate::cache::data::{self, ShardConfig, ShardHandle, Siblings};
 use crate::host::config as host_config;
 use crate::host::findings::Findings;
 use crate::host::limits::{self, Limits};
@@ -107,6 +108,7 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
     findings.record(config.validate().map(|()| "values: in their ranges".to_owned()));
     let limits = Limits { memlock: None, nofile: limits::raise_nofile() };
     findings.record(connections(config, limits).map(|max| format!("connections: at most {max}")));
+    findings.good(budget(config));
     let told = !config.index.is_empty();
     findings
         .record(host_config::advertised(config.listen, config.advertise, told).map(|addr| format!("address: {addr}")));
@@ -119,6 +121,22 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
         Ok(Backing::Memfd) => findings.good(format!("memory: {} MiB in a memfd", config.memory_mib)),
         Ok(Backing::File(path)) => room(&path, config.memory_mib << 20, findings),
     }
+}
+
+/// What joins are measured by.
+fn budget(config: &CacheConfig) -> String {
+    let bandwidth = room::bandwidth(config, config.advertise.unwrap_or(config.listen));
+    let bandwidth = bandwidth.map_or("no limit on bandwidth".to_owned(), |limit| limit.to_string());
+    let elsewhere = match (config.alternates.len(), config.index.is_empty()) {
+        (0, true) => "told to come again".to_owned(),
+        (0, false) => "sent to other caches of the domain".to_owned(),
+        (count, _) => format!("sent elsewhere ({count} in alternates)"),
+    };
+    format!(
+        "budget: each shard busy up to {}/1000, a chunk at its last viewer within {} ms, {bandwidth}, {} MiB of memory left \
+         free; who finds no room is {elsewhere}",
+        config.busy_max_permille, config.fanout_ms_max, config.memory_reserve_mib
+    )
 }
 
 fn room(path: &std::path::Path, needed: u64, findings: &mut Findings) {
@@ -234,6 +252,7 @@ fn start_shards(
 ) -> anyhow::Result<Vec<ShardHandle>> {
     let count = listeners.len();
     let cpus = allowed_cpus();
+    let siblings = Arc::new(Siblings::new(count));
     let mut handles = Vec::with_capacity(count);
     for (index, listener) in (0u32..).zip(listeners) {
         let shard = ShardConfig {
@@ -244,6 +263,8 @@ fn start_shards(
             stall_cutoff: Span::from_secs(config.viewer_stall_s),
             http_back_chunks: config.http_back_chunks,
             drain_deadline: Span::from_secs(config.drain_timeout_s),
+            budget: config.budget(),
+            siblings: siblings.clone(),
             ..ShardConfig::new(config.listen)
         };
         handles.push(data::start(index, shard, listener, ring.reader(index)?, ring.clone())?);
