@@ -123,6 +123,13 @@ impl Meter {
         })
     }
 
+    /// The shard was stopped until `now`: what was under way tells nothing of how long it takes.
+    pub(super) fn forget(&mut self, now: Time) {
+        self.slot = Slot::default();
+        self.slot_at = now;
+        self.fanouts.clear();
+    }
+
     /// Whether next to nothing has happened for a second: there is nothing to measure until something does.
     pub(super) fn is_at_rest(&self) -> bool {
         let reading = self.reading();
@@ -184,6 +191,18 @@ mod tests {
             meter.turn(ms(at), ms(at), bytes);
         }
         assert!(meter.is_at_rest());
+    }
+
+    #[test]
+    fn a_stop_is_neither_work_nor_fan_out() {
+        let (mut meter, mut bytes) = (Meter::new(), 0);
+        run(&mut meter, 0, 1_000, 10, &mut bytes);
+        meter.queued();
+        meter.published(ms(1_000));
+        meter.forget(ms(6_000));
+        meter.served();
+        let reading = run(&mut meter, 6_000, 7_000, 10, &mut bytes).expect("it is due");
+        assert!(reading.busy_permille <= 250 && reading.fanout_max == Span::ZERO, "{reading:?}");
     }
 
     #[test]

@@ -117,13 +117,16 @@ impl Shard {
         }
     }
 
-    /// The shard ran `over` its time: when that is long, it was stopped.
-    pub(super) fn note_stop(&mut self, over: Span) {
-        if over >= STOPPED {
+    /// The shard is `over` its time `now`: whether that is so long that it was stopped, which says nothing of its work.
+    pub(super) fn note_stop(&mut self, now: Time, over: Span) -> bool {
+        let stopped = over >= STOPPED;
+        if stopped {
             self.links.counters.stops.one();
-            self.lateness.settles_at = self.now.after(SETTLE);
-            self.late_until(self.now.after(SETTLE).after(LATE_FOR));
+            self.meter.forget(now);
+            self.lateness.settles_at = now.after(SETTLE);
+            self.late_until(now.after(SETTLE).after(LATE_FOR));
         }
+        stopped
     }
 
     fn late_until(&mut self, time: Time) {

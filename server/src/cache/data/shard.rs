@@ -153,7 +153,7 @@ impl Shard {
                 break;
             }
             self.now = self.clock();
-            self.note_stop(self.now.since(deadline.max(done)));
+            self.note_stop(self.now, self.now.since(deadline.max(done)));
             for mut completion in completions.drain(..) {
                 self.on_completion(&mut completion);
             }
@@ -163,8 +163,9 @@ impl Shard {
             self.tell_control();
             self.links.counters.turns.one();
             done = self.clock();
-            self.note_stop(done.since(self.now));
-            self.measure(done);
+            if !self.note_stop(done, done.since(self.now)) {
+                self.measure(done);
+            }
         }
         self.say(ToControl::Stopped);
         self.links.doorbell_to_control.ring();
