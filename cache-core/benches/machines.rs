@@ -43,7 +43,7 @@ fn viewer(c: &mut Criterion) {
     let mut group = c.benchmark_group("viewer");
     let mut full = Full { head: ChunkSeq::new(1_000) };
     let mut pushed = Track::new();
-    pushed.subscribe(full.head, &full, PATIENCE);
+    pushed.subscribe(full.head, &full);
     while pushed.next(&full, PATIENCE) != Next::Idle {}
     group.bench_function("push: a chunk comes, is named, and no more", |b| {
         b.iter(|| {

@@ -160,7 +160,7 @@ fn messages() -> Vec<Message> {
         .into(),
         PublishGrant { stream: STREAM, epoch: EPOCH, next: seq(65_786), caches: caches() }.into(),
         CacheReport { advertise: v4(10), load_permille: 250, viewers: 2_000, draining: false }.into(),
-        CacheReportAck {}.into(),
+        CacheReportAck { others: List::first_of([CacheLoad { addr: v4(9), load_permille: 250 }]) }.into(),
         CacheStreams {
             advertise: v4(10),
             streams: List::first_of([HeldStream {
@@ -314,7 +314,7 @@ fn every_kind_has_a_sample_and_no_two_share_one() {
 
     let message_kinds: Vec<u8> = (0..=u8::MAX)
         .filter(|kind| {
-            let Some(mut packet) = datagram(CacheReportAck {}.into()).encode(&cluster()) else { return false };
+            let Some(mut packet) = datagram(StreamAnnounceAck {}.into()).encode(&cluster()) else { return false };
             packet[3] = *kind;
             if *kind >= 128 {
                 let body = packet.len() - 16;

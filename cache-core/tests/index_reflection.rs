@@ -43,7 +43,7 @@ fn messages() -> Vec<Message> {
         }
         .into(),
         CacheReport { advertise: cache, load_permille: 0, viewers: 0, draining: false }.into(),
-        CacheReportAck {}.into(),
+        CacheReportAck { others: List::new() }.into(),
         CacheStreams { advertise: cache, streams: List::new() }.into(),
         CacheKeys { advertise: cache, stream: stream.clone(), keys: keys.clone() }.into(),
         CachePullAck { stream: id }.into(),

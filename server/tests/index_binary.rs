@@ -56,7 +56,7 @@ fn a_publisher_a_cache_and_a_viewer_meet() {
     let (mut cache, mut publisher) = (Asker::new("c"), Asker::new(""));
     let advertise = cache.addr();
     let report = CacheReport { advertise, load_permille: 0, viewers: 0, draining: false };
-    assert_eq!(cache.ask(index.listen, report), CacheReportAck {}.into());
+    assert_eq!(cache.ask(index.listen, report), CacheReportAck { others: List::new() }.into());
     assert_eq!(cache.challenges, 1, "the address is proved first");
     let key = PublisherKey::from_seed(&[7; 32]);
     publisher.ask(index.listen, KeysQuery { stream: name() });

@@ -3,6 +3,7 @@
 mod shard_support;
 
 use cache_core::wire::exchange::Role;
+use cache_core::wire::{Frame, RefusalReason, Refused};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shard_support::*;
 use socket2::{Domain, Socket, Type};
@@ -33,7 +34,15 @@ fn accepting_pauses_when_descriptors_run_out_and_goes_on_when_they_are_back() {
     for socket in sockets {
         let mut client = Client(socket.into());
         client.send(hello(Role::Viewer));
-        assert!(matches!(client.frame(), cache_core::wire::Frame::Welcome(_)), "nobody was lost");
+        let said = client.frame();
+        let full = |no: &Refused| no.reason == RefusalReason::Full;
+        assert!(matches!(&said, Frame::Welcome(_)) || matches!(&said, Frame::Refused(no) if full(no)), "{said:?}");
     }
+    assert!(counters.accept_pauses.get() < 100, "it does not spin");
+    until("joins are taken again", || {
+        let mut client = Client::connect(stage.addr);
+        client.send(hello(Role::Viewer));
+        matches!(client.frame(), Frame::Welcome(_))
+    });
     stage.stop();
 }

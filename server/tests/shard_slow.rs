@@ -224,3 +224,84 @@ fn a_viewer_that_resets_in_the_middle_of_a_chunk_leaves_nothing_behind() {
         stage.stop();
     }
 }
+
+#[test]
+fn many_stopped_viewers_cost_the_others_nothing() {
+    const STOPPED: usize = 48;
+    let mut stage = Stage::on(Source::new(48, Recycle::Punch), |config| {
+        config.skip_behind_chunks = 8;
+        config.stall_cutoff = Span::from_secs(600);
+    });
+    stage.publish(0, HEAVY);
+    let mut crowd: Vec<_> = (0..STOPPED)
+        .map(|_| {
+            let mut client = stopped(stage.addr);
+            client.send(hello(Role::Viewer));
+            assert!(matches!(client.frame(), Frame::Welcome(_)));
+            let id = client.open("news", 0).stream;
+            client.subscribe(id, 0);
+            client
+        })
+        .collect();
+    let (mut fast, info) = Client::watching(stage.addr);
+    fast.subscribe(info.stream, 0);
+    assert_eq!(fast.chunk(), 0);
+    for number in 1..CHUNKS {
+        stage.publish(number, HEAVY);
+        assert_eq!(fast.chunk(), number, "every chunk, while {STOPPED} take nothing");
+    }
+    let counters = stage.shard.counters.clone();
+    let blocked = counters.sends_blocked.get();
+    assert!(blocked >= STOPPED as u64, "each filled its socket: {blocked}");
+    assert!(blocked < 4 * STOPPED as u64, "and was left alone from then on: {blocked}");
+    assert_eq!(crowd[0].chunk(), 0, "one that reads again goes on");
+    stage.stop();
+}
+
+#[test]
+fn the_streams_of_a_slow_connection_take_turns() {
+    const STREAMS: usize = 3;
+    let mut stage = Stage::on(Source::new(96, Recycle::Punch), |config| {
+        config.skip_behind_chunks = 8;
+        config.stall_cutoff = Span::from_secs(600);
+    });
+    let streams: Vec<_> = (0..STREAMS)
+        .map(|n| {
+            let id = cache_core::sign::stream_id(&name(&format!("stream-{n}")));
+            (id, stage.source.writer.open_stream(id).expect("room"))
+        })
+        .collect();
+    let publish = |stage: &mut Stage, number: u64| {
+        for (id, slot) in &streams {
+            (stage.source.id, stage.source.slot) = (*id, *slot);
+            stage.publish(number, HEAVY);
+        }
+    };
+    publish(&mut stage, 0);
+    let mut slow = stopped(stage.addr);
+    slow.send(hello(Role::Viewer));
+    assert!(matches!(slow.frame(), Frame::Welcome(_)));
+    for n in 0..STREAMS {
+        slow.send(Open { stream: name(&format!("stream-{n}")), back: 0 });
+        let Frame::StreamInfo(info) = slow.frame() else { panic!("it is there") };
+        slow.subscribe(info.stream, 1);
+    }
+    let last = 24;
+    (1..=last).for_each(|number| publish(&mut stage, number));
+    let mut got = [0u64; STREAMS];
+    let mut newest = [0u64; STREAMS];
+    let place = |id| streams.iter().position(|(of, _)| *of == id).expect("one of them");
+    while newest != [last; STREAMS] {
+        match slow.next() {
+            Got::Chunk(header, _) => {
+                got[place(header.stream)] += 1;
+                newest[place(header.stream)] = header.seq.get();
+            }
+            Got::Frame(Frame::Skipped(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let (least, most) = (got.iter().min().expect("three"), got.iter().max().expect("three"));
+    assert!(most - least <= 2, "each gets as much as the others: {got:?}");
+    stage.stop();
+}

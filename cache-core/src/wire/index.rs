@@ -182,8 +182,22 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// The report was taken.
-    pub struct CacheReportAck {}
+    /// How loaded a cache is, as another one is told.
+    pub struct CacheLoad {
+        /// Where viewers reach it.
+        pub addr: SocketAddr,
+        /// Its load, 0 idle to 1000 full.
+        pub load_permille: u16,
+    }
+}
+
+wire_struct! {
+    /// The report was taken. The answer to a [`CacheReport`] names other caches of the domain, for viewers that this one
+    /// cannot take.
+    pub struct CacheReportAck {
+        /// The least loaded others, best first, none that is full or goes out of service.
+        pub others: List<CacheLoad, CACHES_PER_ANSWER_MAX>,
+    }
 }
 
 /// What a cache is to a stream.

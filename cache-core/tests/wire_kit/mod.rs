@@ -180,7 +180,8 @@ any_struct! {
     PublishRequest { stream, key, proof, possession, takeover, at_cache, ticket }
     PublishGrant { stream, epoch, next, caches }
     CacheReport { advertise, load_permille, viewers, draining }
-    CacheReportAck {}
+    CacheLoad { addr, load_permille }
+    CacheReportAck { others }
     HeldStream { stream, state, epoch, head, viewers }
     CacheStreams { advertise, streams }
     CachePull { stream, keys, parents }

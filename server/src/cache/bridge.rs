@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use cache_core::proto::cache::admission::Room;
 use cache_core::units::{ChunkSeq, StreamId};
 use cache_core::wire::{RefusalReason, StreamName};
 
@@ -80,6 +81,13 @@ pub enum ToShard {
         stream: StreamId,
         /// Its last chunk.
         last: ChunkSeq,
+    },
+    /// The shard's part of what the node has left.
+    Room(Room),
+    /// Caches that may have room for a viewer that this one has to refuse, the least loaded first.
+    Elsewhere {
+        /// Where viewers reach them.
+        caches: Vec<SocketAddr>,
     },
     /// Take no new connections, finish what is being sent, tell viewers to go, then stop.
     Drain,

@@ -10,7 +10,8 @@ use cache_core::sign::{ClusterKey, stream_id};
 use cache_core::units::{ChunkSeq, Epoch};
 use cache_core::wire::datagram::Cookie;
 use cache_core::wire::index::{
-    CachePull, CacheReport, CacheReportAck, CacheStreams, HeldStream, Keys, PublishGrant, Resolved, StreamKey,
+    CacheLoad, CachePull, CacheReport, CacheReportAck, CacheStreams, HeldStream, Keys, PublishGrant, Resolved,
+    StreamKey,
 };
 use cache_core::wire::{Datagram, List, Message, RefusalReason, Refused, StreamName};
 
@@ -22,6 +23,8 @@ pub struct State {
     pub caches: BTreeMap<SocketAddr, (SocketAddr, CacheReport)>,
     /// What each cache said last of each stream.
     pub held: BTreeMap<(SocketAddr, u64), HeldStream>,
+    /// The other caches that each cache is told of.
+    pub others: Vec<CacheLoad>,
     pub pull_acks: u32,
     pub resolves: u32,
     pub refuse_publish: Option<RefusalReason>,
@@ -100,20 +103,20 @@ fn answer(state: &mut State, from: SocketAddr, message: Message) -> Option<Messa
     Some(match message {
         Message::CacheReport(report) => {
             state.caches.insert(report.advertise, (from, report));
-            CacheReportAck {}.into()
+            CacheReportAck { others: List::first_of(state.others.clone()) }.into()
         }
         Message::CacheStreams(CacheStreams { advertise, streams }) => {
             for held in streams.iter() {
                 state.held.insert((advertise, held.stream.0), held.clone());
             }
             match state.caches.contains_key(&advertise) {
-                true => CacheReportAck {}.into(),
+                true => CacheReportAck { others: List::new() }.into(),
                 false => Refused::because(RefusalReason::NotJoined).into(),
             }
         }
         Message::CacheKeys(keys) => {
             state.keys.insert(keys.stream, keys.keys.into_vec());
-            CacheReportAck {}.into()
+            CacheReportAck { others: List::new() }.into()
         }
         Message::PublishRequest(request) if request.at_cache.is_some_and(|at| !state.caches.contains_key(&at)) => {
             Refused::because(RefusalReason::NoCache).into()

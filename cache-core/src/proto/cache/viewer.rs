@@ -59,7 +59,7 @@ pub trait Holdings {
     fn has_tables(&self, seq: ChunkSeq) -> bool;
 }
 
-/// How patient a cache is with a viewer that falls behind.
+/// How patient a cache is with a viewer that falls behind. It may change at any time: a cache that is late itself has less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// Chunks that a push may fall behind where it began before it skips ahead.
@@ -161,20 +161,24 @@ mod tests {
         let ring = Drawn::at(0, &"K".repeat(100));
         let (head, patience) = (ChunkSeq::new(99), Patience { skip_behind_chunks: 25 });
         let mut track = Track::new();
-        assert_eq!(track.needs_from(head), None);
-        track.subscribe(ChunkSeq::new(90), &ring, patience);
-        assert_eq!(track.needs_from(head), Some(ChunkSeq::new(90)));
+        assert_eq!(track.needs_from(head, patience), None);
+        track.subscribe(ChunkSeq::new(90), &ring);
+        assert_eq!(track.needs_from(head, patience), Some(ChunkSeq::new(90)));
         track.request(ChunkSeq::new(40), 2, 10, &ring, |_| ());
-        assert_eq!(track.needs_from(head), Some(ChunkSeq::new(40)));
+        assert_eq!(track.needs_from(head, patience), Some(ChunkSeq::new(40)));
         while track.next(&ring, patience) != Next::Idle {}
-        assert_eq!(track.needs_from(head), Some(ChunkSeq::new(100)));
-        assert_eq!(track.needs_from(ChunkSeq::new(134)), Some(ChunkSeq::new(100)), "within its patience");
-        assert_eq!(track.needs_from(ChunkSeq::new(135)), Some(ChunkSeq::new(135)), "it will skip to the newest");
+        assert_eq!(track.needs_from(head, patience), Some(ChunkSeq::new(100)));
+        assert_eq!(track.needs_from(ChunkSeq::new(134), patience), Some(ChunkSeq::new(100)), "within its patience");
+        assert_eq!(
+            track.needs_from(ChunkSeq::new(135), patience),
+            Some(ChunkSeq::new(135)),
+            "it will skip to the newest"
+        );
 
         let mut playout = Playout::new(5);
-        assert_eq!(playout.needs_from(head), None);
+        assert_eq!(playout.needs_from(head, patience), None);
         assert_eq!(playout.next(&ring, patience), PlayoutNext::Begin(ChunkSeq::new(94)));
-        assert_eq!(playout.needs_from(head), Some(ChunkSeq::new(95)));
+        assert_eq!(playout.needs_from(head, patience), Some(ChunkSeq::new(95)));
     }
 
     #[test]

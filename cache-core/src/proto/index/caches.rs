@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::time::{Span, Time};
 use crate::units::{ChunkSeq, Epoch, StreamId};
-use crate::wire::index::{CacheReport, HeldStream, HoldState};
+use crate::wire::index::{CacheLoad, CacheReport, HeldStream, HoldState};
 
 /// Load above which a cache is named only when no other is left: full (the report's own scale).
 const FULL_PERMILLE: u32 = 1000;
@@ -174,6 +174,18 @@ impl Caches {
         ranked.into_iter().map(|(.., addr)| addr).collect()
     }
 
+    /// Caches besides `than` that have room, the least loaded first, for viewers that `than` cannot take.
+    pub fn others(&self, than: SocketAddr) -> Vec<CacheLoad> {
+        let mut others: Vec<CacheLoad> = self
+            .caches
+            .iter()
+            .filter(|(addr, cache)| **addr != than && !cache.draining && cache.load() < FULL_PERMILLE)
+            .map(|(addr, cache)| CacheLoad { addr: *addr, load_permille: cache.load() as u16 })
+            .collect();
+        others.sort_unstable_by_key(|other| (other.load_permille, other.addr));
+        others
+    }
+
     /// Somebody was sent to `cache`.
     pub fn assign(&mut self, cache: SocketAddr) {
         if let Some(cache) = self.caches.get_mut(&cache) {
@@ -266,6 +278,14 @@ mod tests {
         }
         assert_eq!(caches.best(|_| Some(()))[0], cache(1), "those sent there since its report count");
         assert_eq!(caches.best(|c| (c == cache(4)).then_some(())), [cache(4)]);
+    }
+
+    #[test]
+    fn a_cache_is_told_of_others_that_have_room_and_not_of_itself() {
+        let caches = caches(&[(1, 0, false), (2, 900, false), (3, 100, true), (4, 1000, false), (5, 300, false)]);
+        let told = |n| caches.others(cache(n)).into_iter().map(|o| (o.addr, o.load_permille)).collect::<Vec<_>>();
+        assert_eq!(told(1), [(cache(5), 300), (cache(2), 900)], "the third goes out of service, the fourth is full");
+        assert_eq!(told(5), [(cache(1), 0), (cache(2), 900)]);
     }
 
     #[test]

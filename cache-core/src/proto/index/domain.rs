@@ -38,7 +38,8 @@ impl Index {
         if !self.caches.report(now, from, report) {
             return Answer::refuse_for_now(RefusalReason::Full, NO_CACHE_RETRY_MS);
         }
-        CacheReportAck {}.into()
+        let others = self.caches.others(report.advertise);
+        CacheReportAck { others: List::first_of(others) }.into()
     }
 
     /// What a cache holds. A cache that still has an older publisher than another one is told to fetch from there.
@@ -61,7 +62,7 @@ impl Index {
                 }
             }
         }
-        CacheReportAck {}.into()
+        CacheReportAck { others: List::new() }.into()
     }
 
     /// The name and keys of a stream that a cache holds: how an index server that was restarted gets its memory back.
@@ -70,7 +71,7 @@ impl Index {
             return Answer::refuse(RefusalReason::NotJoined);
         }
         self.learn(now, stream_id(&held.stream), &held.stream, &held.keys);
-        CacheReportAck {}.into()
+        CacheReportAck { others: List::new() }.into()
     }
 
     fn learn(&mut self, now: Time, stream: StreamId, name: &StreamName, keys: &[StreamKey]) {

@@ -24,6 +24,14 @@ use crate::wire::{Frame, RefusalReason};
 /// Most caches remembered: an answer of the index and one of a cache that sends us elsewhere.
 const CACHES_MAX: usize = 2 * CACHES_PER_ANSWER_MAX;
 
+/// How often one is sent on from cache to cache until one is open. Further ones are not listed: two full caches that name
+/// each other, or one that names a stranger each time, end in a pause like any others that fail. Our guess: a domain's
+/// index names the least loaded, so that the second is right nearly always.
+const SENT_ON_MAX: usize = 3;
+
+/// Longest pause that a cache's refusal can ask for. Our guess.
+const RETRY_MAX: Span = Span::from_secs(10);
+
 /// Pause after every cache of the list has failed; it doubles up to the second value. Our guess.
 const REST_FIRST: Span = Span::from_millis(250);
 const REST_MAX: Span = Span::from_secs(2);
@@ -62,6 +70,10 @@ pub(super) struct CacheLink {
     at: usize,
     /// Failures since a cache was open.
     failures: usize,
+    /// How often caches have named others since one was open.
+    sent_on: usize,
+    /// The longest time, since a cache was open, that one has asked to be left alone.
+    retry: Span,
     rest: Span,
     stage: Stage,
 }
@@ -73,6 +85,8 @@ impl CacheLink {
             caches: Vec::new(),
             at: 0,
             failures: 0,
+            sent_on: 0,
+            retry: Span::ZERO,
             rest: REST_FIRST,
             stage: Stage::Resting { until: Time::ZERO },
         }
@@ -183,7 +197,8 @@ impl CacheLink {
                 if info.stream == stream =>
             {
                 self.stage = Stage::Open { link, heard: t.now, probed: None };
-                (self.failures, self.rest) = (0, REST_FIRST);
+                (self.failures, self.sent_on) = (0, 0);
+                (self.retry, self.rest) = (Span::ZERO, REST_FIRST);
                 CacheEvent::Info(info)
             }
             (Stage::Open { .. }, Frame::Unavailable(said)) if said.stream == stream && said.count > 0 => {
@@ -191,14 +206,14 @@ impl CacheLink {
             }
             (Stage::Open { .. }, Frame::Ended(said)) if said.stream == stream => CacheEvent::Ended(said.last),
             (_, Frame::TryInstead(list)) => {
-                for cache in list.caches.iter().rev().filter(|c| !self.caches.contains(c)).collect::<Vec<_>>() {
-                    self.caches.insert((self.at + 1).min(self.caches.len()), *cache);
-                }
-                self.caches.truncate(CACHES_MAX);
-                self.at = self.at.min(self.caches.len().saturating_sub(1));
+                self.sent_on(&list.caches);
                 CacheEvent::Nothing
             }
-            (_, Frame::Unavailable(_) | Frame::Refused(_) | Frame::Leave(_)) => self.fail(t, true),
+            (_, Frame::Refused(no)) => {
+                self.retry = self.retry.max(Span::from_millis(no.retry_ms.into()).min(RETRY_MAX));
+                self.fail(t, true)
+            }
+            (_, Frame::Unavailable(_) | Frame::Leave(_)) => self.fail(t, true),
             // What a newer cache may say besides.
             (Stage::Open { .. }, Frame::Skipped(_)) => CacheEvent::Nothing,
             _ => {
@@ -206,6 +221,18 @@ impl CacheLink {
                 self.fail(t, true)
             }
         }
+    }
+
+    /// The present cache names others: they are tried next, in their order, those known already in their own turn.
+    fn sent_on(&mut self, named: &[SocketAddr]) {
+        if self.sent_on >= SENT_ON_MAX {
+            return;
+        }
+        self.sent_on += 1;
+        let room = CACHES_MAX.saturating_sub(self.caches.len());
+        let new: Vec<SocketAddr> = named.iter().copied().filter(|c| !self.caches.contains(c)).take(room).collect();
+        let next = (self.at + 1).min(self.caches.len());
+        self.caches.splice(next..next, new);
     }
 
     /// Asks the open cache for `seqs`, ascending.
@@ -235,7 +262,8 @@ impl CacheLink {
         let until = if self.failures.is_multiple_of(self.caches.len().max(1)) {
             let rest = self.rest;
             self.rest = self.rest.times(2).min(REST_MAX);
-            t.now.after(rest)
+            // All are full, or gone: those that have said when to come again meant it.
+            t.now.after(rest.max(std::mem::take(&mut self.retry)))
         } else {
             t.now
         };
@@ -329,6 +357,44 @@ mod tests {
         cache.frame(&mut world.turn(), TryInstead { caches: List::first_of([addr(7)]) }.into(), STREAM);
         cache.frame(&mut world.turn(), Refused::because(RefusalReason::Draining).into(), STREAM);
         assert_eq!(dialled(&mut cache, &mut world), Some(7));
+    }
+
+    /// A full cache: what it says instead of a Welcome. Who is dialled next, in order, until there is a pause.
+    fn turned_away(world: &mut TestWorld, cache: &mut CacheLink, names: impl Fn(u16) -> Vec<u16>) -> Vec<u16> {
+        let mut tried = Vec::new();
+        while let Some(port) = dialled(cache, world) {
+            tried.push(port);
+            let link = cache.link().expect("dialled");
+            cache.connected(&mut world.turn(), link, &US);
+            let named = names(port).into_iter().map(addr);
+            cache.frame(&mut world.turn(), TryInstead { caches: List::first_of(named) }.into(), STREAM);
+            cache.frame(&mut world.turn(), Refused::for_now(RefusalReason::Full, 1_000).into(), STREAM);
+            world.outputs();
+            assert!(tried.len() < 100, "sent round and round");
+        }
+        tried
+    }
+
+    #[test]
+    fn two_full_caches_that_name_each_other_are_left_alone_for_as_long_as_they_say() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut cache = CacheLink::new();
+        cache.caches(&[addr(1)]);
+        let other = |port| vec![if port == 1 { 2 } else { 1 }];
+        assert_eq!(turned_away(&mut world, &mut cache, other), [1, 2]);
+        world.pass(999);
+        assert_eq!(dialled(&mut cache, &mut world), None, "both have asked for a second");
+        world.pass(1);
+        assert_eq!(turned_away(&mut world, &mut cache, other), [1, 2]);
+    }
+
+    #[test]
+    fn who_is_always_sent_to_strangers_still_comes_to_its_own_caches_and_to_a_pause() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut cache = CacheLink::new();
+        cache.caches(&[addr(1), addr(2)]);
+        let tried = turned_away(&mut world, &mut cache, |port| (1..=4).map(|n| port * 10 + n).collect());
+        assert!(tried.contains(&2) && tried.len() <= CACHES_MAX, "{tried:?}");
     }
 
     #[test]

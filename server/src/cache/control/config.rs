@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use cache_core::limits::WINDOW_CHUNKS;
+use cache_core::limits::{CACHES_PER_ANSWER_MAX, WINDOW_CHUNKS};
+use cache_core::proto::cache::admission::Budget;
 use cache_core::proto::cache::config::CacheKnobs;
 use cache_core::proto::index::publish::{PublishRule, PublishRules};
 use cache_core::time::Span;
@@ -63,6 +64,16 @@ pub struct CacheConfig {
     pub pull_grace_s: u64,
     /// A viewer that takes no byte for this long is cut off.
     pub viewer_stall_s: u64,
+    /// A shard that is at work for a larger share of its time takes no more viewers; 1000: no limit.
+    pub busy_max_permille: u16,
+    /// A shard in which a chunk takes longer to its last viewer takes no more.
+    pub fanout_ms_max: u64,
+    /// Most that all shards together send; 0: the speed of the network interface, if it is known.
+    pub bandwidth_max_mbps: u64,
+    /// Memory of the host or cgroup that viewers leave free.
+    pub memory_reserve_mib: u64,
+    /// Other caches, for viewers that this one has no room for.
+    pub alternates: Vec<SocketAddr>,
     /// Without index servers: names that need a secret. All others are open.
     pub publish: Vec<PublishSecret>,
 }
@@ -86,6 +97,7 @@ impl std::fmt::Debug for PublishSecret {
 impl Default for CacheConfig {
     fn default() -> CacheConfig {
         let knobs = CacheKnobs::default();
+        let budget = Budget::default();
         CacheConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
             advertise: None,
@@ -109,6 +121,11 @@ impl Default for CacheConfig {
             pull_back_chunks: knobs.pull_back_chunks,
             pull_grace_s: knobs.pull_grace.millis() / 1000,
             viewer_stall_s: 10,
+            busy_max_permille: budget.busy_permille_max,
+            fanout_ms_max: budget.fanout_max.millis(),
+            bandwidth_max_mbps: 0,
+            memory_reserve_mib: 64,
+            alternates: Vec::new(),
             publish: Vec::new(),
         }
     }
@@ -159,6 +176,15 @@ impl CacheConfig {
         in_range("pull_back_chunks", self.pull_back_chunks.into(), 0, WINDOW_CHUNKS - 1)?;
         in_range("pull_grace_s", self.pull_grace_s, 1, 86_400)?;
         in_range("viewer_stall_s", self.viewer_stall_s, 1, 3600)?;
+        in_range("busy_max_permille", self.busy_max_permille.into(), 100, 1000)?;
+        in_range("fanout_ms_max", self.fanout_ms_max, 10, 60_000)?;
+        in_range("bandwidth_max_mbps", self.bandwidth_max_mbps, 0, 10_000_000)?;
+        in_range("memory_reserve_mib", self.memory_reserve_mib, 0, 1 << 24)?;
+        in_range("alternates (their number)", self.alternates.len() as u64, 0, CACHES_PER_ANSWER_MAX as u64)?;
+        if let Some(addr) = self.alternates.iter().find(|addr| addr.ip().is_unspecified() || addr.port() == 0) {
+            let message = format!("{addr} cannot be reached; give the other cache's own address and port");
+            return Err(ConfigError::value("alternates", message));
+        }
         if let Some(addr) = self.index.iter().find(|addr| addr.ip().is_unspecified() || addr.port() == 0) {
             let message = format!("{addr} cannot be reached; give the index server's own address and port");
             return Err(ConfigError::value("index", message));
@@ -214,6 +240,10 @@ impl CacheConfig {
     pub(super) fn rules(&self) -> PublishRules {
         let rule = |entry: &PublishSecret| PublishRule { name: entry.name.clone(), secret: entry.secret.clone() };
         PublishRules::new(self.publish.iter().map(rule).collect())
+    }
+
+    pub(super) fn budget(&self) -> Budget {
+        Budget { busy_permille_max: self.busy_max_permille, fanout_max: Span::from_millis(self.fanout_ms_max) }
     }
 
     pub(super) fn knobs(&self) -> CacheKnobs {

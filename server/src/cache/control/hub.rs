@@ -21,6 +21,7 @@ use super::index::IndexClient;
 use super::link::Link;
 use super::note::{Note, TakenOver};
 use super::pull::{self, PullMail};
+use super::room::NodeRoom;
 use super::shards::Shards;
 use super::store::{Store, Stored};
 use super::wait::Mailbox;
@@ -46,6 +47,8 @@ pub(super) struct Hub {
     /// Where others reach this cache.
     pub(super) advertise: SocketAddr,
     pub(super) connections_max: u32,
+    /// What the node has left for viewers.
+    pub(super) room: NodeRoom,
     pub(super) store: RefCell<Store>,
     pub(super) ring: Ring,
     pub(super) slab: SlabFacts,
@@ -239,6 +242,17 @@ impl Hub {
     pub(super) fn connections(&self) -> u32 {
         let open: u64 = self.shard_counters.iter().map(|counters| counters.connections.get()).sum();
         u32::try_from(open).unwrap_or(u32::MAX)
+    }
+
+    /// The busiest shard's share of time at work.
+    pub(super) fn busy_permille(&self) -> u16 {
+        let busiest = self.shard_counters.iter().map(|counters| counters.busy_permille.get()).max().unwrap_or(0);
+        u16::try_from(busiest).unwrap_or(1_000)
+    }
+
+    /// Whether every shard refuses joins: the index is told that this cache is full.
+    pub(super) fn refuses_joins(&self) -> bool {
+        !self.shard_counters.is_empty() && self.shard_counters.iter().all(|counters| counters.admission.get() != 0)
     }
 
     /// Viewers of all shards now.

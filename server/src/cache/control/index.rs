@@ -17,7 +17,7 @@ use std::rc::Rc;
 use cache_core::limits::{DATAGRAM_BYTES_MAX, STREAMS_PER_REPORT_MAX};
 use cache_core::outbox::Outbox;
 use cache_core::proto::asker::{Asker, AskerOutput, Credentials, QuestionId};
-use cache_core::proto::cache::admission::load_permille;
+use cache_core::proto::cache::admission::{LOAD_FULL, load_permille};
 use cache_core::sign::{ClusterKey, stream_id};
 use cache_core::time::{Span, Time};
 use cache_core::wire::datagram::Cookie;
@@ -125,12 +125,20 @@ impl IndexClient {
         let known = self.heard.get() == Some(true) && self.is_known(hub).await;
         let report = CacheReport {
             advertise: hub.advertise,
-            load_permille: load_permille(hub.connections(), hub.connections_max, 0),
+            load_permille: match hub.refuses_joins() {
+                true => LOAD_FULL,
+                false => load_permille(hub.connections(), hub.connections_max, hub.busy_permille()),
+            },
             viewers: hub.viewers(),
             draining: hub.draining.get(),
         };
         let answer = self.ask(hub.clock.now(), report, None, REPORT_WITHIN).await;
         let heard = matches!(answer, Some(Message::CacheReportAck(_)));
+        match &answer {
+            Some(Message::CacheReportAck(ack)) => hub.room.others(hub, &ack.others),
+            // Who was named may be gone by now: the configured ones are left.
+            _ => hub.room.others(hub, &[]),
+        }
         if self.heard.replace(Some(heard)) != Some(heard) {
             match answer {
                 Some(Message::CacheReportAck(_)) => tracing::info!("registered with the index server"),

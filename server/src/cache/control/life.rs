@@ -22,6 +22,7 @@ use serde_json::json;
 use super::config::CacheConfig;
 use super::hub::Hub;
 use super::index::IndexClient;
+use super::room::NodeRoom;
 use super::sessions;
 use super::shards::Shards;
 use super::slab;
@@ -72,6 +73,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             clock: Clock::start(),
             advertise,
             connections_max,
+            room: NodeRoom::new(&config, advertise),
             store: RefCell::new(Store::new(writer, config.retention(), reader, ring.clone(), streams)),
             counters: ring.board().row(0),
             ring,
@@ -214,6 +216,7 @@ fn tick(hub: &Hub) {
     }
     hub.settle();
     hub.shards.flush();
+    hub.room.tick(hub);
     if let Some(index) = &hub.index {
         index.tick(now);
     }

@@ -19,6 +19,7 @@
 //! | `store`, `note` | chunks into the ring, and what the next process must know of each stream |
 //! | `sessions`, `shards` | from and to the shards |
 //! | `publisher`, `http` | those who send streams in |
+//! | `room` | what the node has left, told to the shards; whom they send elsewhere, and where |
 //! | `authority`, `index` | who may; what the index server says and is told |
 //! | `pull` | streams of other caches |
 //! | `link`, `frames`, `wait` | TCP, frames and waiting, with their bounds |
@@ -41,6 +42,7 @@ mod prepare;
 mod publisher;
 mod pull;
 mod retention;
+mod room;
 mod sessions;
 mod shards;
 mod slab;

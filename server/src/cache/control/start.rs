@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,8 +16,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::config::CacheConfig;
 use super::huge::SlabFacts;
 use super::note::{self, TakenOver};
-use super::slab;
-use crate::cache::data::{self, ShardConfig, ShardHandle, is_whole};
+use super::{room, slab};
+use crate::cache::data::{self, ShardConfig, ShardHandle, Siblings, is_whole};
 use crate::host::config as host_config;
 use crate::host::cpus::CpuList;
 use crate::host::findings::Findings;
@@ -134,6 +135,7 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
     }
     let limits = Limits { memlock: None, nofile: limits::raise_nofile() };
     findings.record(connections(config, limits).map(|max| format!("connections: at most {max}")));
+    findings.good(budget(config));
     let told = !config.index.is_empty();
     findings
         .record(host_config::advertised(config.listen, config.advertise, told).map(|addr| format!("address: {addr}")));
@@ -146,6 +148,22 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
         Ok(Backing::Memfd) => findings.good(format!("memory: {} MiB in a memfd", config.memory_mib)),
         Ok(Backing::File(path)) => room(&path, config.memory_mib << 20, findings),
     }
+}
+
+/// What joins are measured by.
+fn budget(config: &CacheConfig) -> String {
+    let bandwidth = room::bandwidth(config, config.advertise.unwrap_or(config.listen));
+    let bandwidth = bandwidth.map_or("no limit on bandwidth".to_owned(), |limit| limit.to_string());
+    let elsewhere = match (config.alternates.len(), config.index.is_empty()) {
+        (0, true) => "told to come again".to_owned(),
+        (0, false) => "sent to other caches of the domain".to_owned(),
+        (count, _) => format!("sent elsewhere ({count} in alternates)"),
+    };
+    format!(
+        "budget: each shard busy up to {}/1000, a chunk at its last viewer within {} ms, {bandwidth}, {} MiB of memory left \
+         free; who finds no room is {elsewhere}",
+        config.busy_max_permille, config.fanout_ms_max, config.memory_reserve_mib
+    )
 }
 
 fn room(path: &std::path::Path, needed: u64, findings: &mut Findings) {
@@ -355,6 +373,7 @@ fn start_shards(
     let count = listeners.len();
     let cpus: Vec<usize> = CpuList::allowed().iter().collect();
     let chosen = !config.cpus.trim().is_empty();
+    let siblings = Arc::new(Siblings::new(count));
     let mut handles = Vec::with_capacity(count);
     for (index, listener) in (0u32..).zip(listeners) {
         let shard = ShardConfig {
@@ -367,6 +386,8 @@ fn start_shards(
             stall_cutoff: Span::from_secs(config.viewer_stall_s),
             http_back_chunks: config.http_back_chunks,
             drain_deadline: Span::from_secs(config.drain_timeout_s),
+            budget: config.budget(),
+            siblings: siblings.clone(),
             ..ShardConfig::new(config.listen)
         };
         handles.push(data::start(index, shard, listener, ring.reader(index)?, ring.clone())?);

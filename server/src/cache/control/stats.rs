@@ -1,10 +1,12 @@
 //! `GET /stats`: what the cache is doing, as JSON. Reading it changes nothing; each number is true of its moment. Counters
 //! are read where `weircast top` reads them: on the ring's board.
 
+use cache_core::proto::cache::admission::Reason;
 use cache_core::ring::RingStats;
 use serde_json::{Map, Value, json};
 
 use super::hub::Hub;
+use crate::cache::data::ShardRow;
 
 /// The whole report.
 pub(super) fn json(hub: &Hub) -> Value {
@@ -33,6 +35,7 @@ pub(super) fn json(hub: &Hub) -> Value {
         "connections": hub.connections(),
         "connections_max": hub.connections_max,
         "viewers": hub.viewers(),
+        "admission": admission(hub),
         "bytes_from_publishers": counters.bytes_from_publishers.get() + counters.bytes_from_uploads.get(),
         "bytes_from_caches": counters.bytes_from_caches.get(),
         "bytes_out": bytes_out,
@@ -41,6 +44,31 @@ pub(super) fn json(hub: &Hub) -> Value {
         "slab": hub.slab.json(),
         "control": control,
         "shards": shards,
+    })
+}
+
+/// Whether joins are taken, by shard, and what decides it.
+fn admission(hub: &Hub) -> Value {
+    let state = |shard: &ShardRow| {
+        json!({
+            "closed": Reason::from_code(shard.admission.get()).map(Reason::text),
+            "busy_permille": shard.busy_permille.get(),
+            "turn_us_max": shard.turn_us_max.get(),
+            "fanout_us_max": shard.fanout_us_max.get(),
+            "bytes_per_s": shard.chunk_bytes_per_s.get(),
+        })
+    };
+    let (memory_left, elsewhere) = hub.room.report();
+    let limit = |value: u64| (value != u64::MAX).then_some(value);
+    json!({
+        "open": !hub.draining.get() && !hub.refuses_joins(),
+        "busy_permille": hub.busy_permille(),
+        "busy_max_permille": hub.config.busy_max_permille,
+        "fanout_ms_max": hub.config.fanout_ms_max,
+        "bytes_per_s_max": limit(hub.room.bytes_per_s_max),
+        "memory_bytes_left": limit(memory_left),
+        "elsewhere": elsewhere,
+        "shards": hub.shard_counters.iter().map(state).collect::<Vec<_>>(),
     })
 }
 

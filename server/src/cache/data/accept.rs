@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::config::{ACCEPT_PAUSE, HANDSHAKE_RESERVE};
 use super::connection::{Connection, Key};
 use super::shard::{Life, Shard};
+use super::siblings::Given;
 use crate::uring::{Completion, Operation, Token};
 
 impl Shard {
@@ -30,12 +31,13 @@ impl Shard {
         match completion.result() {
             Ok(_) => {
                 if let Some(socket) = completion.take_accepted() {
-                    self.take(socket);
+                    self.deal(socket);
                 }
             }
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 // Trying again at once would spin: the kernel has the connection, and the descriptors are not back.
                 self.links.counters.accept_pauses.one();
+                self.admission.descriptors_short();
                 self.listening.again_at = Some(self.now.after(ACCEPT_PAUSE));
             }
             // The other side was gone before it was taken, or the accept was cancelled.
@@ -47,6 +49,21 @@ impl Shard {
             }
         } else if self.listening.again_at.is_none() {
             self.arm_accept();
+        }
+    }
+
+    /// Gives a connection that was accepted here to the shard that has least to do.
+    fn deal(&mut self, socket: OwnedFd) {
+        match self.links.siblings.give(socket) {
+            Given::Passed => self.links.counters.accepted_passed.one(),
+            Given::Kept(socket) => self.take(socket),
+        }
+    }
+
+    /// Takes what other shards have accepted for this one.
+    pub(super) fn take_given(&mut self) {
+        while let Some(socket) = self.links.siblings.taken() {
+            self.take(socket);
         }
     }
 
@@ -63,6 +80,17 @@ impl Shard {
         let connection = Connection::new(socket, self.generation, self.config.send, self.now, deadline);
         let key = self.connections.insert(connection) as Key;
         self.receive_once(key);
+        self.publish_load();
+    }
+
+    /// Tells the other shards how loaded this one is.
+    pub(super) fn publish_load(&mut self) {
+        let connections = self.connections.len() as u32;
+        if connections >= self.config.connections_max {
+            self.links.siblings.full();
+        } else {
+            self.links.siblings.publish(connections, self.busy_permille);
+        }
     }
 
     /// When accepting goes on, if it pauses.

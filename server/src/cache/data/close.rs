@@ -97,6 +97,7 @@ impl Shard {
         match std::mem::replace(&mut self.connections[key as usize].phase, phase) {
             Phase::Native(native) => {
                 self.viewers.native -= 1;
+                self.viewers.caches -= u32::from(native.is_cache);
                 for joined in native.joined {
                     self.leave(joined.stream, joined.place);
                 }

@@ -1,9 +1,13 @@
 //! A shard's settings.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use cache_core::proto::cache::admission::Budget;
 use cache_core::time::Span;
 use serde::{Deserialize, Serialize};
+
+use super::siblings::Siblings;
 
 /// How chunks are put into a socket. The ring must recycle its memory in the matching way (`cache_core::ring`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +54,10 @@ pub struct ShardConfig {
     pub want_deadline: Span,
     /// Messages between the shard and control, each way. Default 1024: one publication of each of so many streams.
     pub queue_messages: usize,
+    /// What the shard may be asked for before it refuses joins.
+    pub budget: Budget,
+    /// The shards of this cache, among which connections are dealt out: by the shard's index. Default: it is alone.
+    pub siblings: Arc<Siblings>,
     /// With [`SendBackend::SendZc`]: goes on with it even when the kernel copies. For measurements; default false.
     pub zero_copy_despite_copies: bool,
 }
@@ -73,6 +81,8 @@ impl ShardConfig {
             drain_deadline: Span::from_secs(5),
             want_deadline: Span::from_secs(10),
             queue_messages: ShardConfig::QUEUE_MESSAGES_MIN,
+            budget: Budget::default(),
+            siblings: Arc::new(Siblings::new(0)),
             zero_copy_despite_copies: false,
         }
     }
@@ -85,6 +95,10 @@ pub(super) const HANDSHAKE_BYTES_MAX: usize = 4096;
 /// and a viewer gets a typed refusal. Beyond that, connections are closed unread.
 pub(super) const HANDSHAKE_RESERVE: u32 = 64;
 
+/// Other caches that are served beyond every limit on viewers: a stream for their whole domain hangs on each (our guess).
+/// The role is only claimed, so it is bounded.
+pub(super) const CACHES_MAX: u32 = 64;
+
 /// Streams on one connection; a cache that pulls from another one opens each stream that its domain watches.
 pub(super) const STREAMS_PER_CONNECTION_MAX: usize = 64;
 
@@ -96,6 +110,23 @@ pub(super) const ANSWER_BYTES_MAX: usize = 16 << 10;
 
 /// How long an answered connection may take to close its side, so that the answer is not lost to a reset.
 pub(super) const LINGER: Span = Span::from_secs(1);
+
+/// Patience of a shard that is late by its own fault, in chunks: 1 s (our guess).
+pub(super) const LATE_SKIP_CHUNKS: u64 = 5;
+
+/// A fan-out over this makes a shard late by its own fault: five chunks (our guess).
+pub(super) const LATE_FANOUT: Span = Span::from_secs(1);
+
+/// How long it stays so at the least (our guess).
+pub(super) const LATE_FOR: Span = Span::from_secs(1);
+
+/// A shard that wakes, or ends its turn, so much over the time was not slow but stopped: SIGSTOP, a paused virtual machine
+/// (our guess: five chunks).
+pub(super) const STOPPED: Span = Span::from_secs(1);
+
+/// How long a shard that was stopped lets control take in what publishers have sent meanwhile, before it serves the newest
+/// of it: a chunk's length (our guess).
+pub(super) const SETTLE: Span = Span::from_millis(200);
 
 /// How often deadlines are looked at: a quarter second is exact enough for deadlines of seconds.
 pub(super) const TICK: Span = Span::from_millis(250);

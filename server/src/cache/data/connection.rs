@@ -96,6 +96,8 @@ pub(super) struct Native {
     pub(super) joined: SmallVec<[Joined; 1]>,
     /// Which of them is asked first for something to send.
     pub(super) turn: usize,
+    /// Another cache, served beyond the limits on viewers.
+    pub(super) is_cache: bool,
 }
 
 /// A stream that a connection has opened.

@@ -25,7 +25,49 @@ counters! {
     /// Viewers over Weircast's protocol at the moment (gauge).
     viewers_native: Gauge,
     /// Viewers over HTTP at the moment (gauge).
-    viewers_http: Gauge,
+    viewers_http,
+    /// Share of the last second at work, in thousandths (gauge).
+    busy_permille: Gauge,
+    /// Longest turn of the last second, in microseconds (gauge).
+    turn_us_max: Gauge,
+    /// Longest time of the last second from a chunk's publication until its last viewer had its turn, in us (gauge).
+    fanout_us_max: Gauge,
+    /// Chunk bytes given to sockets per second, over the last second (gauge).
+    chunk_bytes_per_s: Gauge,
+    /// Whether joins are taken: 0, or the code of why not (1 descriptors, 2 memory, 3 bandwidth, 4 fanout, 5 busy; gauge).
+    admission: Gauge,
+    /// Turns under 64 us of work.
+    turns_under_64us,
+    /// Turns of 64 to 255 us of work.
+    turns_under_256us,
+    /// Turns of 256 us to 1 ms of work.
+    turns_under_1ms,
+    /// Turns of 1 to 4 ms of work.
+    turns_under_4ms,
+    /// Turns of 4 to 16 ms of work.
+    turns_under_16ms,
+    /// Turns of 16 to 64 ms of work.
+    turns_under_64ms,
+    /// Turns of more work than that.
+    turns_longer,
+    /// Times that the shard found itself stopped for a second or more.
+    stops,
+    /// Times that the shard began to skip early because it was late itself.
+    lates,
+    /// Joins refused for want of descriptors.
+    joins_refused_descriptors,
+    /// Joins refused for want of memory.
+    joins_refused_memory,
+    /// Joins refused because as many bytes per second go out as may.
+    joins_refused_bandwidth,
+    /// Joins refused because chunks would take too long to all their viewers.
+    joins_refused_fanout,
+    /// Joins refused because the shard has no time left.
+    joins_refused_busy,
+    /// Refused joins that were told of another cache.
+    joins_sent_elsewhere,
+    /// Connections accepted here and passed to a less loaded shard.
+    accepted_passed,
     /// Connections taken.
     accepted,
     /// Times that accepting paused because descriptors or memory had run out.

@@ -21,14 +21,17 @@ impl Shard {
             Life::Draining(at) | Life::Stopping(at) => at,
         };
         // Without connections there is nothing that could be late.
-        let idle = self.connections.is_empty() && self.streams.wanted() == 0;
+        let idle = self.connections.is_empty() && self.streams.wanted() == 0 && self.meter.is_at_rest();
         let tick = if idle { Time::NEVER } else { self.tick_at };
-        life.min(tick).min(self.accept_again_at())
+        life.min(tick).min(self.accept_again_at()).min(self.lateness.settles_at)
     }
 
     pub(super) fn on_deadlines(&mut self) {
         if self.accept_again_at() <= self.now && self.life == Life::Serving {
             self.arm_accept();
+        }
+        if self.lateness.settles_at <= self.now {
+            self.settle();
         }
         if self.tick_at <= self.now {
             self.tick_at = self.now.after(TICK);
@@ -106,7 +109,10 @@ impl Shard {
         (self.connections.is_empty() && self.sender.under_way() == 0) || at <= self.now
     }
 
+    /// Descriptors that others have given to this shard meanwhile are closed.
     fn stop_accepting(&mut self) {
+        self.links.siblings.leave();
+        self.take_given();
         self.listening.again_at = None;
         match self.listening.armed {
             // The listener is closed when the accept has ended.

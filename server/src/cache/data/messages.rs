@@ -29,6 +29,8 @@ impl Shard {
                         self.on_ended(key, last);
                     }
                 }
+                ToShard::Room(room) => self.admission.room(room),
+                ToShard::Elsewhere { caches } => self.elsewhere.set(caches),
                 ToShard::Drain => self.drain(),
                 ToShard::Stop => self.stop(),
             }
@@ -165,8 +167,11 @@ impl Shard {
         self.streams.remove(stream);
     }
 
-    fn on_published(&mut self, id: StreamId) {
+    pub(super) fn on_published(&mut self, id: StreamId) {
         let Some(stream) = self.streams.find(id) else { return };
+        if self.lateness.is_settling() {
+            return;
+        }
         let slot = match self.streams.get(stream).state {
             State::Live(slot) if self.sender.reader().head(slot).is_some() => slot,
             // Wanted and there before control said so, or closed and opened again.
@@ -192,6 +197,7 @@ impl Shard {
             return self.on_ended(stream, head);
         }
         self.each_viewer(stream, |_| ());
+        self.meter.published(self.now);
     }
 
     fn on_ended(&mut self, stream: StreamKey, last: ChunkSeq) {
@@ -205,7 +211,7 @@ impl Shard {
 
     /// Changes every viewer of a stream and puts it into the run queue.
     fn each_viewer(&mut self, stream: StreamKey, mut change: impl FnMut(&mut Phase)) {
-        for at in 0..self.streams.get(stream).viewers.len() {
+        for at in self.streams.round(stream) {
             let key = self.streams.get(stream).viewers[at];
             change(&mut self.connections[key as usize].phase);
             self.schedule(key);

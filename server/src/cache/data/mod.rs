@@ -22,6 +22,8 @@
 //! - The **run queue** holds the connections that may have something to send, each at most once: a fast viewer takes its
 //!   turn behind all others.
 //! - A viewer that falls behind skips; one that takes nothing is cut off. Neither costs the others anything.
+//! - A connection goes to the least loaded shard (`siblings.rs`). A shard measures itself (`meter.rs`) and refuses a join
+//!   that it could not serve in time (`overload.rs`), before anyone is late.
 //!
 //! # Bounds
 //! Connections, streams per connection, wanted streams, chunks asked for, unread answers, bytes per turn: `config.rs`
@@ -41,13 +43,16 @@ mod handshake;
 mod http;
 mod inbox;
 mod messages;
+mod meter;
 mod native;
+mod overload;
 mod positions;
 mod pump;
 mod receive;
 mod sender;
 mod shard;
 mod shelf;
+mod siblings;
 mod streams;
 
 use std::net::TcpListener;
@@ -60,6 +65,7 @@ pub use config::{SendBackend, ShardConfig};
 pub use counters::{ShardCounters, ShardRow};
 pub use handle::{ShardError, ShardHandle, bind};
 pub(crate) use shelf::is_whole;
+pub use siblings::Siblings;
 
 use crate::uring::Doorbell;
 
@@ -85,12 +91,14 @@ pub fn start(
     let (to, from_control) = rtrb::RingBuffer::new(config.queue_messages);
     let (to_control, from) = rtrb::RingBuffer::new(config.queue_messages);
     let (serving, started) = mpsc::sync_channel(1);
+    let siblings = config.siblings.take_place(index, doorbell_to_shard.clone());
     let links = shard::Links {
         from_control,
         to_control,
         doorbell: doorbell_to_shard.clone(),
         doorbell_to_control: doorbell_to_control.clone(),
         counters: counters.clone(),
+        siblings,
     };
     let run = move || {
         // The ring belongs to the thread that makes it.

@@ -47,6 +47,9 @@ impl Shard {
         if native.is_none_or(|native| native.joined.len() >= STREAMS_PER_CONNECTION_MAX) {
             return self.unavailable(key, id, RefusalReason::Busy, ChunkSeq::FIRST, 0);
         }
+        if !self.admits_another(key) {
+            return self.unavailable(key, id, RefusalReason::Full, ChunkSeq::FIRST, 0);
+        }
         let stream = match self.find_or_want(id, name) {
             Ok(stream) => stream,
             Err(reason) => return self.unavailable(key, id, reason, ChunkSeq::FIRST, 0),
@@ -93,7 +96,7 @@ impl Shard {
     }
 
     fn on_subscribe(&mut self, key: Key, subscribe: &Subscribe) {
-        let (id, patience) = (subscribe.stream, self.patience);
+        let id = subscribe.stream;
         let Some(slot) = self.live(key, id) else {
             return self.unavailable(key, id, RefusalReason::UnknownStream, ChunkSeq::FIRST, 0);
         };
@@ -101,7 +104,7 @@ impl Shard {
         if let Phase::Native(native) = &mut connections[key as usize].phase
             && let Some(joined) = native.joined.iter_mut().find(|joined| joined.id == id)
         {
-            joined.track.subscribe(subscribe.from, &Shelf::new(sender.reader(), slot), patience);
+            joined.track.subscribe(subscribe.from, &Shelf::new(sender.reader(), slot));
         }
     }
 

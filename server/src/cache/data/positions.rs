@@ -4,6 +4,7 @@
 //! A round goes over all streams, each stream's viewers in one go; a turn ends it for now after [`VIEWERS_PER_TURN`]
 //! viewers, so that nobody waits long for it.
 
+use cache_core::proto::cache::viewer::Patience;
 use cache_core::ring::StreamSlot;
 use cache_core::time::Span;
 use cache_core::units::ChunkSeq;
@@ -45,19 +46,25 @@ impl Shard {
         let State::Live(slot) = self.streams.get(stream).state else { return None };
         let head = self.sender.reader().head(slot)?;
         let viewers = self.streams.get(stream).viewers.iter();
-        viewers.filter_map(|key| position(&self.connections[*key as usize], stream, slot, head)).min()
+        viewers.filter_map(|key| position(&self.connections[*key as usize], stream, slot, head, self.patience)).min()
     }
 }
 
 /// The oldest chunk of the stream that the connection is being sent or is about to be.
-fn position(connection: &Connection, stream: StreamKey, slot: StreamSlot, head: ChunkSeq) -> Option<ChunkSeq> {
+fn position(
+    connection: &Connection,
+    stream: StreamKey,
+    slot: StreamSlot,
+    head: ChunkSeq,
+    patience: Patience,
+) -> Option<ChunkSeq> {
     let sending = connection.sending.map(|sending| sending.chunk).filter(|chunk| chunk.slot == slot);
     let next = match &connection.phase {
         Phase::Native(native) => {
             let joined = native.joined.iter().find(|joined| joined.stream == stream);
-            joined.and_then(|joined| joined.track.needs_from(head))
+            joined.and_then(|joined| joined.track.needs_from(head, patience))
         }
-        Phase::Http(http) => http.playout.needs_from(head),
+        Phase::Http(http) => http.playout.needs_from(head, patience),
         _ => None,
     };
     sending.map(|chunk| chunk.seq).into_iter().chain(next).min()

@@ -5,20 +5,17 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
 use cache_core::peer_id::PeerId;
-use cache_core::wire::exchange::Welcome;
+use cache_core::wire::exchange::{Role, Welcome};
 use cache_core::wire::{DecodeError, Frame, RefusalReason, Refused};
 use rustix::io::Errno;
 
 use super::config::HANDSHAKE_BYTES_MAX;
 use super::connection::{Key, Native, Phase};
 use super::handshake::{Verdict, judge};
-use super::http::{HttpError, HttpVerdict};
+use super::http::HttpVerdict;
 use super::inbox::Received;
 use super::shard::Shard;
 use crate::uring::{Completion, Operation};
-
-/// A `Refused` that is worth trying again after: another viewer may have left by then (our guess).
-const RETRY_MS: u32 = 1000;
 
 impl Shard {
     /// Receives once: connections whose descriptor may leave the shard, or that are about to close.
@@ -100,13 +97,12 @@ impl Shard {
                 self.connections[key as usize].phase = Phase::Handshake(bytes);
                 self.receive_again(key);
             }
-            Verdict::Viewer { len, .. } => self.welcome(key, &bytes[len..]),
+            Verdict::Viewer { hello, len } => self.welcome(key, hello.role, &bytes[len..]),
             Verdict::Publisher => self.hand_over(key, bytes, false),
             Verdict::Http(HttpVerdict::Control) => self.hand_over(key, bytes, true),
             Verdict::Http(HttpVerdict::Playout { name, head_only }) => {
-                if self.is_full() {
-                    self.links.counters.refused_full.one();
-                    return self.refuse_http(key, HttpError::Unavailable);
+                if !self.admits(Role::Viewer) {
+                    return self.send_elsewhere_http(key, &bytes);
                 }
                 self.play(key, name, head_only);
                 self.receive_again(key);
@@ -129,23 +125,19 @@ impl Shard {
         self.refuse(key, Refused::because(RefusalReason::TooLarge));
     }
 
-    /// Whether there is room for no more viewers.
-    fn is_full(&self) -> bool {
-        self.viewers.native + self.viewers.http >= self.config.connections_max
-    }
-
-    fn welcome(&mut self, key: Key, rest: &[u8]) {
-        if self.is_full() {
-            self.links.counters.refused_full.one();
-            return self.refuse(key, Refused::for_now(RefusalReason::Full, RETRY_MS));
+    fn welcome(&mut self, key: Key, role: Role, rest: &[u8]) {
+        if !self.admits(role) {
+            return self.send_elsewhere(key);
         }
+        let is_cache = role == Role::Cache;
         let connection = &mut self.connections[key as usize];
         let mut nonce = [0; 16];
         for (half, bytes) in nonce.chunks_exact_mut(8).enumerate() {
             bytes.copy_from_slice(&self.nonces.hash_one((connection.generation, key, half)).to_be_bytes());
         }
-        connection.phase = Phase::Native(Native::default());
+        connection.phase = Phase::Native(Native { is_cache, ..Native::default() });
         self.viewers.native += 1;
+        self.viewers.caches += u32::from(is_cache);
         self.answer(key, Frame::from(Welcome { peer: PeerId::NONE, nonce }));
         if !rest.is_empty() {
             self.on_frames(key, rest);

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cache_core::proto::cache::admission::Admission;
 use cache_core::proto::cache::viewer::Patience;
 use cache_core::ring::{Reader, Ring};
 use cache_core::time::Time;
@@ -16,7 +17,10 @@ use slab::Slab;
 use super::config::{ShardConfig, TURN_CONNECTIONS};
 use super::connection::{Connection, Key};
 use super::counters::ShardRow;
+use super::meter::Meter;
+use super::overload::{Elsewhere, Lateness};
 use super::sender::Sender;
+use super::siblings::Own;
 use super::streams::{StreamKey, Streams};
 use crate::cache::bridge::{ToControl, ToShard};
 use crate::uring::{Completion, Doorbell, Operation, SetupError, Token, Uring, UringConfig, Wait};
@@ -28,6 +32,7 @@ pub(super) struct Links {
     pub(super) doorbell: Arc<Doorbell>,
     pub(super) doorbell_to_control: Arc<Doorbell>,
     pub(super) counters: ShardRow,
+    pub(super) siblings: Own,
 }
 
 /// One shard.
@@ -54,6 +59,12 @@ pub(super) struct Shard {
     pub(super) positions_at: Time,
     pub(super) positions_next: Option<StreamKey>,
     pub(super) life: Life,
+    pub(super) meter: Meter,
+    /// As last measured.
+    pub(super) busy_permille: u16,
+    pub(super) admission: Admission,
+    pub(super) elsewhere: Elsewhere,
+    pub(super) lateness: Lateness,
     /// Secret: makes nonces.
     pub(super) nonces: RandomState,
     /// Received bytes of the completion at hand; kept for its memory.
@@ -78,6 +89,8 @@ pub(super) struct Listening {
 pub(super) struct Viewers {
     pub(super) native: u32,
     pub(super) http: u32,
+    /// Of the native ones: other caches that are served beyond the limits.
+    pub(super) caches: u32,
 }
 
 /// How long the shard goes on.
@@ -116,6 +129,11 @@ impl Shard {
             positions_at: Time::ZERO,
             positions_next: None,
             life: Life::Serving,
+            meter: Meter::new(),
+            busy_permille: 0,
+            admission: Admission::new(config.budget),
+            elsewhere: Elsewhere::default(),
+            lateness: Lateness::default(),
             nonces: RandomState::new(),
             received: Vec::new(),
             ring_control: false,
@@ -131,12 +149,16 @@ impl Shard {
     pub(super) fn run(mut self, index: u32) {
         self.pin(index);
         let mut completions = Vec::new();
+        // Two readings of the clock in a turn: when its work begins and when it is done.
+        let mut done = self.clock();
         while !self.is_over() {
-            if let Err(error) = self.uring.enter(self.wait(), &mut completions) {
+            let deadline = if self.run_queue.is_empty() { self.next_deadline() } else { done };
+            if let Err(error) = self.uring.enter(wait(deadline, done), &mut completions) {
                 tracing::error!(shard = index, %error, "io_uring failed, the shard stops");
                 break;
             }
-            self.now = Time::from_micros(self.started.elapsed().as_micros() as u64);
+            self.now = self.clock();
+            self.note_stop(self.now, self.now.since(deadline.max(done)));
             for mut completion in completions.drain(..) {
                 self.on_completion(&mut completion);
             }
@@ -146,6 +168,10 @@ impl Shard {
             self.look_at_positions();
             self.tell_control();
             self.links.counters.turns.one();
+            done = self.clock();
+            if !self.note_stop(done, done.since(self.now)) {
+                self.measure(done);
+            }
         }
         self.say(ToControl::Stopped);
         self.links.doorbell_to_control.ring();
@@ -159,6 +185,7 @@ impl Shard {
             Operation::ZeroCopy => self.on_zero_copy(completion),
             Operation::Doorbell => {
                 self.links.doorbell.quiet();
+                self.take_given();
                 if !completion.more() {
                     self.uring.poll_readable_many(self.links.doorbell.as_fd(), Token::single(Operation::Doorbell));
                 }
@@ -171,6 +198,7 @@ impl Shard {
     fn serve(&mut self) {
         for _ in 0..self.run_queue.len().min(TURN_CONNECTIONS) {
             let Some(key) = self.run_queue.pop_front() else { return };
+            self.meter.served();
             // A place whose tenant has gone may stand here; then there is nobody, or one that has nothing queued.
             if let Some(connection) = self.connections.get_mut(key as usize)
                 && std::mem::take(&mut connection.queued)
@@ -186,6 +214,7 @@ impl Shard {
         if !connection.queued && !connection.under_way.sending_waits() {
             connection.queued = true;
             self.run_queue.push_back(key);
+            self.meter.queued();
         }
     }
 
@@ -220,19 +249,11 @@ impl Shard {
         self.links.counters.connections.set(self.connections.len() as u64);
         self.links.counters.viewers_native.set(u64::from(self.viewers.native));
         self.links.counters.viewers_http.set(u64::from(self.viewers.http));
+        self.publish_load();
     }
 
-    fn wait(&self) -> Wait {
-        if !self.run_queue.is_empty() {
-            return Wait::No;
-        }
-        match self.next_deadline() {
-            Time::NEVER => Wait::Forever,
-            deadline => {
-                let now = Time::from_micros(self.started.elapsed().as_micros() as u64);
-                Wait::AtMost(Duration::from_micros(deadline.since(now).micros()))
-            }
-        }
+    fn clock(&self) -> Time {
+        Time::from_micros(self.started.elapsed().as_micros() as u64)
     }
 
     fn pin(&self, index: u32) {
@@ -244,5 +265,14 @@ impl Shard {
         if let Err(error) = sched_setaffinity(None, &set) {
             tracing::warn!(shard = index, cpu, %error, "cannot run on this CPU alone; the kernel chooses");
         }
+    }
+}
+
+/// How to wait at `now` until `deadline`.
+fn wait(deadline: Time, now: Time) -> Wait {
+    match deadline {
+        Time::NEVER => Wait::Forever,
+        deadline if deadline <= now => Wait::No,
+        deadline => Wait::AtMost(Duration::from_micros(deadline.since(now).micros())),
     }
 }

@@ -15,6 +15,9 @@ use super::connection::Key;
 /// A stream's place in the table.
 pub(super) type StreamKey = u32;
 
+/// The golden section of 2^32.
+const GOLDEN: u32 = 0x9e37_79b9;
+
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -24,6 +27,8 @@ pub(super) struct Stream {
     pub(super) viewers: Vec<Key>,
     /// Set when the stream has ended: its last chunk.
     pub(super) ended: Option<ChunkSeq>,
+    /// Where the next round through its viewers begins, as a fraction of their number.
+    round_at: u32,
     /// The lowest position among its viewers, as of the last look.
     lowest: Option<ChunkSeq>,
     /// The number of viewers and the position that control knows.
@@ -73,7 +78,16 @@ impl Streams {
 
     /// Adds a stream that is not in the table, without viewers.
     pub(super) fn insert(&mut self, id: StreamId, state: State) -> StreamKey {
-        let stream = Stream { id, state, viewers: Vec::new(), ended: None, lowest: None, told: None, changed: false };
+        let stream = Stream {
+            id,
+            state,
+            viewers: Vec::new(),
+            ended: None,
+            round_at: 0,
+            lowest: None,
+            told: None,
+            changed: false,
+        };
         let key = self.table.insert(stream) as StreamKey;
         self.by_id.insert(id, key);
         self.wanted += usize::from(matches!(state, State::Wanted(_)));
@@ -132,6 +146,22 @@ impl Streams {
             self.table[key as usize].lowest = lowest;
             self.note(key);
         }
+    }
+
+    /// The places of a stream's viewers in the order of this round. Each round begins elsewhere, so that nobody is always
+    /// last: a golden section further, which spreads any number of rounds evenly over any number of viewers.
+    pub(super) fn round(&mut self, key: StreamKey) -> impl Iterator<Item = usize> + use<> {
+        let stream = &mut self.table[key as usize];
+        stream.round_at = stream.round_at.wrapping_add(GOLDEN);
+        let count = stream.viewers.len();
+        let first = (u64::from(stream.round_at) * count as u64 >> 32) as usize;
+        (first..count).chain(0..first)
+    }
+
+    /// The live streams.
+    pub(super) fn live(&self) -> Vec<StreamId> {
+        let live = |stream: &&Stream| matches!(stream.state, State::Live(_));
+        self.table.iter().map(|(_, stream)| stream).filter(live).map(|stream| stream.id).collect()
     }
 
     /// Tells `tell` of each stream whose number of viewers, or their lowest position, has changed; forgets those that
@@ -212,6 +242,29 @@ mod tests {
         }
         assert_eq!(told(&mut streams), [0]);
         assert_eq!(streams.find(StreamId(7)), None);
+    }
+
+    #[test]
+    fn nobody_is_always_last() {
+        for (viewers, rounds) in [(10, 20), (100, 50), (1_000, 50), (997, 64)] {
+            let mut streams = Streams::default();
+            let key = insert(&mut streams, State::Live(slot()));
+            (0..viewers).for_each(|viewer| {
+                streams.join(key, viewer);
+            });
+            let mut ranks = vec![0u64; viewers as usize];
+            for _ in 0..rounds {
+                let order: Vec<_> = streams.round(key).collect();
+                assert_eq!(order.len(), viewers as usize);
+                order.into_iter().enumerate().for_each(|(rank, place)| ranks[place] += rank as u64);
+            }
+            let middle = f64::from(viewers - 1) / 2.0;
+            for (place, sum) in ranks.into_iter().enumerate() {
+                let mean = sum as f64 / f64::from(rounds);
+                let off = (mean - middle).abs() / f64::from(viewers);
+                assert!(off < 0.06, "place {place} of {viewers} has the mean rank {mean} in {rounds} rounds");
+            }
+        }
     }
 
     #[test]

@@ -28,8 +28,8 @@ enum State {
     },
     Playing {
         next: ChunkSeq,
-        /// How far behind the head it may fall before it skips.
-        behind_max: u64,
+        /// How far behind the head it began: the cache's patience comes on top.
+        began: u64,
     },
 }
 
@@ -62,10 +62,12 @@ impl Playout {
     }
 
     /// The oldest chunk that this viewer is committed to be sent when `head` is the newest; `None` before it has begun.
-    pub fn needs_from(&self, head: ChunkSeq) -> Option<ChunkSeq> {
+    pub fn needs_from(&self, head: ChunkSeq, patience: Patience) -> Option<ChunkSeq> {
         match self.state {
             State::Joining { .. } => None,
-            State::Playing { next, behind_max } => Some(committed(next, behind_max, head)),
+            State::Playing { next, began } => {
+                Some(committed(next, began.saturating_add(patience.skip_behind_chunks), head))
+            }
         }
     }
 
@@ -77,10 +79,10 @@ impl Playout {
         };
         match self.state {
             State::Joining { from, back } => match join(holdings, head, from, back) {
-                Some(seq) => self.begin(head, seq, patience),
+                Some(seq) => self.begin(head, seq),
                 None => self.idle(),
             },
-            State::Playing { next, behind_max } => self.play(holdings, head, next, behind_max, patience),
+            State::Playing { next, began } => self.play(holdings, head, next, began, patience),
         }
     }
 
@@ -89,41 +91,39 @@ impl Playout {
         holdings: &impl Holdings,
         head: ChunkSeq,
         next: ChunkSeq,
-        behind_max: u64,
+        began: u64,
         patience: Patience,
     ) -> PlayoutNext {
         let Some(behind) = head.since(next) else { return self.idle() };
-        if behind > behind_max
+        if behind > began.saturating_add(patience.skip_behind_chunks)
             && let Some(seq) = join(holdings, head, next.next(), 0)
         {
-            return self.begin(head, seq, patience);
+            return self.begin(head, seq);
         }
         // Too far behind, but no better place: it goes on where it is.
         if holdings.held(next) == Held::Ready {
-            self.state = State::Playing { next: next.next(), behind_max };
+            self.state = State::Playing { next: next.next(), began };
             return PlayoutNext::Chunk(next);
         }
         match first_ready(holdings, next) {
             // A gap that the publisher left is nothing to a decoder but a discontinuity.
             Some(seq) if holdings.oldest().is_some_and(|oldest| oldest <= next) => {
-                self.state = State::Playing { next: seq.next(), behind_max };
+                self.state = State::Playing { next: seq.next(), began };
                 PlayoutNext::Chunk(seq)
             }
             // Its place was recycled.
             _ => {
                 self.state = State::Joining { from: next, back: 0 };
                 match join(holdings, head, next, 0) {
-                    Some(seq) => self.begin(head, seq, patience),
+                    Some(seq) => self.begin(head, seq),
                     None => self.idle(),
                 }
             }
         }
     }
 
-    fn begin(&mut self, head: ChunkSeq, seq: ChunkSeq, patience: Patience) -> PlayoutNext {
-        let behind = head.since(seq).unwrap_or(0);
-        self.state =
-            State::Playing { next: seq.next(), behind_max: behind.saturating_add(patience.skip_behind_chunks) };
+    fn begin(&mut self, head: ChunkSeq, seq: ChunkSeq) -> PlayoutNext {
+        self.state = State::Playing { next: seq.next(), began: head.since(seq).unwrap_or(0) };
         PlayoutNext::Begin(seq)
     }
 

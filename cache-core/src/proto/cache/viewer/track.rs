@@ -46,9 +46,16 @@ struct Asked {
 #[derive(Clone, Copy, Debug)]
 struct Push {
     next: ChunkSeq,
-    /// How far behind the head it may fall: where it began, and the cache's patience on top. A viewer that asked to
-    /// begin far back is not punished for it.
-    behind_max: u64,
+    /// How far behind the head it began: the cache's patience comes on top. A viewer that asked to begin far back is not
+    /// punished for it.
+    began: u64,
+}
+
+impl Push {
+    /// How far behind the head it may be.
+    const fn behind_max(&self, patience: Patience) -> u64 {
+        self.began.saturating_add(patience.skip_behind_chunks)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,11 +128,11 @@ impl Track {
     }
 
     /// The viewer wants every chunk from `from` on (at most one above the head) instead of an earlier push.
-    pub fn subscribe(&mut self, from: ChunkSeq, holdings: &impl Holdings, patience: Patience) {
+    pub fn subscribe(&mut self, from: ChunkSeq, holdings: &impl Holdings) {
         let next = holdings.head().map_or(from, |head| from.min(head.next()));
         let next = holdings.oldest().map_or(next, |oldest| next.max(oldest));
-        let behind = holdings.head().and_then(|head| head.since(next)).unwrap_or(0);
-        self.push = Some(Push { next, behind_max: behind.saturating_add(patience.skip_behind_chunks) });
+        let began = holdings.head().and_then(|head| head.since(next)).unwrap_or(0);
+        self.push = Some(Push { next, began });
         if let End::Told(last) = self.end {
             self.end = End::Untold(last);
         }
@@ -151,8 +158,8 @@ impl Track {
 
     /// The oldest chunk that this viewer is committed to be sent when `head` is the newest: asked for, or next of a push
     /// that is not about to skip. `None` when it waits for nothing.
-    pub fn needs_from(&self, head: ChunkSeq) -> Option<ChunkSeq> {
-        let pushed = self.push.map(|push| committed(push.next, push.behind_max, head));
+    pub fn needs_from(&self, head: ChunkSeq, patience: Patience) -> Option<ChunkSeq> {
+        let pushed = self.push.map(|push| committed(push.next, push.behind_max(patience), head));
         self.asked.iter().map(|run| run.first).chain(pushed).min()
     }
 
@@ -235,16 +242,16 @@ impl Track {
         let Some(head) = holdings.head() else { return Next::Idle };
         let Some(behind) = head.since(push.next) else { return Next::Idle };
         let ready = holdings.held(push.next) == Held::Ready;
-        if ready && behind <= push.behind_max {
+        let late = behind > push.behind_max(patience);
+        if ready && !late {
             let seq = push.next;
             push.next = seq.next();
             self.last_pushed = Some(seq);
             return Next::Chunk(seq);
         }
-        let to = if behind > push.behind_max { Some(head) } else { first_ready(holdings, push.next) };
+        let to = if late { Some(head) } else { first_ready(holdings, push.next) };
         let Some(to) = to else { return Next::Idle };
-        let behind = head.since(to).unwrap_or(0);
-        *push = Push { next: to, behind_max: behind.saturating_add(patience.skip_behind_chunks) };
+        *push = Push { next: to, began: head.since(to).unwrap_or(0) };
         Next::Say(Answer::Skipped(to))
     }
 }

@@ -70,7 +70,7 @@ fn too_far_ahead_is_refused_and_so_is_what_there_is_no_room_for() {
 fn a_push_follows_the_stream() {
     let mut ring = Drawn::at(10, "###");
     let mut track = Track::new();
-    track.subscribe(seq(11), &ring, PATIENCE);
+    track.subscribe(seq(11), &ring);
     assert_eq!(sent(&mut track, &ring), "11 12");
     ring.publish("##");
     assert_eq!(sent(&mut track, &ring), "13 14");
@@ -83,9 +83,9 @@ fn a_push_follows_the_stream() {
 fn a_subscription_is_clamped_to_what_is_kept() {
     let mut ring = Drawn::at(10, "###");
     let mut track = Track::new();
-    track.subscribe(seq(3), &ring, PATIENCE);
+    track.subscribe(seq(3), &ring);
     assert_eq!(sent(&mut track, &ring), "10 11 12");
-    track.subscribe(seq(5_000), &ring, PATIENCE);
+    track.subscribe(seq(5_000), &ring);
     assert_eq!(sent(&mut track, &ring), "");
     ring.publish("#");
     assert_eq!(sent(&mut track, &ring), "13", "not 5000: that would never come");
@@ -95,7 +95,7 @@ fn a_subscription_is_clamped_to_what_is_kept() {
 fn slow_viewer_skips_ahead_to_the_newest_chunk() {
     let mut ring = Drawn::at(0, "#");
     let mut track = Track::new();
-    track.subscribe(seq(0), &ring, PATIENCE);
+    track.subscribe(seq(0), &ring);
     ring.publish("####");
     assert_eq!(track.next(&ring, PATIENCE), Next::Chunk(seq(0)), "4 behind is within patience");
     ring.publish("##");
@@ -106,7 +106,7 @@ fn slow_viewer_skips_ahead_to_the_newest_chunk() {
 fn who_began_far_back_may_stay_there() {
     let mut ring = Drawn::at(0, "##########");
     let mut track = Track::new();
-    track.subscribe(seq(0), &ring, PATIENCE);
+    track.subscribe(seq(0), &ring);
     ring.publish("####");
     assert_eq!(track.next(&ring, PATIENCE), Next::Chunk(seq(0)), "13 behind, but it began 9 behind");
     ring.publish("##");
@@ -117,7 +117,7 @@ fn who_began_far_back_may_stay_there() {
 fn a_gap_is_skipped_over_and_told() {
     let ring = Drawn::at(0, "#..##");
     let mut track = Track::new();
-    track.subscribe(seq(0), &ring, PATIENCE);
+    track.subscribe(seq(0), &ring);
     assert_eq!(sent(&mut track, &ring), "0 skipped:3 3 4");
 }
 
@@ -125,7 +125,7 @@ fn a_gap_is_skipped_over_and_told() {
 fn what_was_recycled_under_a_push_is_skipped_over() {
     let mut ring = Drawn::at(0, "#####");
     let mut track = Track::new();
-    track.subscribe(seq(0), &ring, PATIENCE);
+    track.subscribe(seq(0), &ring);
     ring.forget_below(3);
     assert_eq!(sent(&mut track, &ring), "skipped:3 3 4");
 }
@@ -134,7 +134,7 @@ fn what_was_recycled_under_a_push_is_skipped_over() {
 fn a_chunk_lost_before_its_first_byte_is_skipped_or_told() {
     let mut ring = Drawn::at(0, "####");
     let mut track = Track::new();
-    track.subscribe(seq(1), &ring, PATIENCE);
+    track.subscribe(seq(1), &ring);
     assert_eq!(track.next(&ring, PATIENCE), Next::Chunk(seq(1)));
     ring.forget_below(3);
     assert_eq!(track.lost(seq(1)), None);
@@ -149,7 +149,7 @@ fn a_chunk_lost_before_its_first_byte_is_skipped_or_told() {
 fn the_end_is_told_once_behind_the_last_chunk() {
     let ring = Drawn::at(0, "###");
     let mut track = Track::new();
-    track.subscribe(seq(1), &ring, PATIENCE);
+    track.subscribe(seq(1), &ring);
     ask(&mut track, &ring, 3, 2, 512);
     track.ended(seq(2));
     assert_eq!(sent(&mut track, &ring), "NotYet:3+2 1 2 ended:2");
@@ -160,7 +160,7 @@ fn the_end_is_told_once_behind_the_last_chunk() {
 #[test]
 fn the_end_of_a_stream_that_the_ring_has_forgotten_is_told() {
     let mut track = Track::new();
-    track.subscribe(seq(1), &Drawn::at(0, "###"), PATIENCE);
+    track.subscribe(seq(1), &Drawn::at(0, "###"));
     track.ended(seq(2));
     assert_eq!(sent(&mut track, &Drawn::default()), "ended:2");
 }
@@ -173,7 +173,7 @@ fn a_stream_that_comes_back_is_served_again() {
     assert_eq!(sent(&mut track, &ring), "ended:2");
     ring.publish("#");
     track.resumed();
-    track.subscribe(seq(3), &ring, PATIENCE);
+    track.subscribe(seq(3), &ring);
     assert_eq!(sent(&mut track, &ring), "3");
 }
 
@@ -233,4 +233,18 @@ proptest! {
         prop_assert_eq!(track.outstanding(), 0);
         prop_assert_eq!(asked, answered);
     }
+}
+
+#[test]
+fn a_cache_that_is_late_itself_skips_sooner_and_its_patience_comes_back() {
+    let mut ring = Drawn::at(0, "###");
+    let mut track = Track::new();
+    track.subscribe(seq(0), &ring);
+    let (none, some) = (Patience { skip_behind_chunks: 0 }, PATIENCE);
+    assert_eq!(track.next(&ring, none), Next::Chunk(seq(0)), "it asked to begin two behind");
+    ring.publish("##");
+    assert_eq!(track.next(&ring, none), Next::Say(Answer::Skipped(seq(4))), "three behind");
+    assert_eq!(track.next(&ring, none), Next::Chunk(seq(4)));
+    ring.publish("##");
+    assert_eq!(track.next(&ring, some), Next::Chunk(seq(5)));
 }

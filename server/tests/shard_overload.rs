@@ -1,0 +1,125 @@
+//! A shard that has no room: who is refused, how, and who is not.
+
+mod shard_support;
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use cache_core::proto::cache::admission::{Reason, Room};
+use cache_core::wire::exchange::{Open, Role};
+use cache_core::wire::{Frame, RefusalReason};
+use shard_support::*;
+use weircast_server::cache::bridge::ToShard;
+
+const NONE_LEFT: Room = Room { bytes_per_s: 0, bytes_per_s_max: 1_000_000, ..Room::UNLIMITED };
+const PLENTY: Room = Room { bytes_per_s: 1_000_000, ..NONE_LEFT };
+
+fn other(n: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, n], 7400))
+}
+
+fn http(addr: SocketAddr, target: &str) -> String {
+    let mut client = Client::connect(addr);
+    client.0.write_all(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).expect("connected");
+    let answer = client.rest();
+    String::from_utf8(answer).expect("no viewer of a refused stream gets media")
+}
+
+/// Says Hello; what is said first, and what then.
+fn greeted(addr: SocketAddr, role: Role) -> (Frame, Client) {
+    let mut client = Client::connect(addr);
+    client.send(hello(role));
+    (client.frame(), client)
+}
+
+/// One viewer is watching when the room has gone.
+fn full(others: &[SocketAddr]) -> (Stage, Client) {
+    let mut stage = Stage::new(|_| ());
+    stage.publish(1, JOIN);
+    let (mut viewer, info) = Client::watching(stage.addr);
+    viewer.subscribe(info.stream, 1);
+    assert_eq!(viewer.chunk(), 1);
+    stage.tell(ToShard::Elsewhere { caches: others.to_vec() });
+    stage.tell(ToShard::Room(NONE_LEFT));
+    let counters = stage.shard.counters.clone();
+    until("the shard has heard it", || counters.admission.get() == Reason::Bandwidth as u64);
+    (stage, viewer)
+}
+
+#[test]
+fn a_join_that_cannot_be_served_is_sent_to_another_cache() {
+    let (mut stage, mut viewer) = full(&[other(1), other(2)]);
+    for role in [Role::Viewer, Role::Peer] {
+        let (said, mut client) = greeted(stage.addr, role);
+        let Frame::TryInstead(named) = said else { panic!("{said:?}") };
+        assert!(named.caches.len() == 2 && named.caches.contains(&other(1)), "{named:?}");
+        let Frame::Refused(no) = client.frame() else { panic!("no refusal") };
+        assert!(no.reason == RefusalReason::Full && no.retry_ms > 0, "{no:?}");
+        assert!(client.ended());
+    }
+    let answer = http(stage.addr, "/live/news.ts?t=1");
+    assert!(answer.starts_with("HTTP/1.1 307 "), "{answer}");
+    assert!(answer.contains("\r\nLocation: http://10.0.0.") && answer.contains("/live/news.ts?t=1&"), "{answer}");
+    let answer = http(stage.addr, "/live/news.ts?weircast-hop=3");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "it was sent on often enough: {answer}");
+
+    stage.publish(2, PLAIN);
+    assert_eq!(viewer.chunk(), 2, "who watches already is served");
+    let counters = stage.shard.counters.clone();
+    assert_eq!(counters.joins_refused_bandwidth.get(), 4);
+    assert_eq!(counters.joins_sent_elsewhere.get(), 3);
+    stage.tell(ToShard::Room(PLENTY));
+    until("there is room again", || matches!(greeted(stage.addr, Role::Viewer).0, Frame::Welcome(_)));
+    stage.stop();
+}
+
+#[test]
+fn without_another_cache_it_is_told_when_to_come_again() {
+    let (stage, _viewer) = full(&[]);
+    let (said, _) = greeted(stage.addr, Role::Peer);
+    assert!(matches!(said, Frame::Refused(no) if no.reason == RefusalReason::Full && no.retry_ms > 0));
+    let answer = http(stage.addr, "/live/news.ts");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nRetry-After: "), "{answer}");
+    stage.stop();
+}
+
+#[test]
+fn publishers_and_other_caches_are_not_refused_for_the_viewers_load() {
+    let (mut stage, _viewer) = full(&[other(1)]);
+    let (said, mut cache) = greeted(stage.addr, Role::Cache);
+    assert!(matches!(said, Frame::Welcome(_)));
+    assert_eq!(cache.open("news", 0).head, seq(1));
+    let mut publisher = Client::connect(stage.addr);
+    publisher.send(hello(Role::Publisher));
+    assert!(matches!(stage.hear(), weircast_server::cache::bridge::ToControl::NativePublisher { .. }));
+    stage.stop();
+}
+
+#[test]
+fn one_stream_more_is_a_join_too() {
+    let (stage, mut viewer) = full(&[]);
+    viewer.send(Open { stream: name("weather"), back: 0 });
+    let Frame::Unavailable(no) = viewer.frame() else { panic!("it was opened") };
+    assert_eq!((no.reason, no.count), (RefusalReason::Full, 0));
+    stage.stop();
+}
+
+#[test]
+fn a_crowd_is_refused_before_the_next_measurement() {
+    // Room for ten viewers of 2 Mbit/s, told once; thirty come.
+    let mut stage = Stage::new(|_| ());
+    stage.publish(1, JOIN);
+    stage.tell(ToShard::Room(Room { bytes_per_s: 2_500_000, bytes_per_s_max: 100_000_000, ..Room::UNLIMITED }));
+    let mut kept = Vec::new();
+    let mut refused = 0;
+    for _ in 0..30 {
+        match greeted(stage.addr, Role::Viewer) {
+            (Frame::Welcome(_), client) => kept.push(client),
+            (Frame::Refused(_), _) => refused += 1,
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+    // Those who came a second ago and ask for nothing cost nothing: on a slow machine some more are taken.
+    assert!(refused > 0 && (10..30).contains(&kept.len()), "{} taken, {refused} refused", kept.len());
+    stage.stop();
+}
