@@ -193,7 +193,7 @@ impl<T> Place<T> {
 fn encode(connections: u32, busy_permille: u16) -> u64 {
     let measured = u64::from(busy_permille) * 1_000 / u64::from(connections.max(1));
     let cost = if busy_permille < TELLING_PERMILLE { VIEWER_PPM_MIN } else { measured.max(VIEWER_PPM_MIN) };
-    cost << 32 | u64::from(connections)
+    (cost << 32) | u64::from(connections)
 }
 
 #[cfg(test)]

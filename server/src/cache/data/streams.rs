@@ -154,7 +154,7 @@ impl Streams {
         let stream = &mut self.table[key as usize];
         stream.round_at = stream.round_at.wrapping_add(GOLDEN);
         let count = stream.viewers.len();
-        let first = (u64::from(stream.round_at) * count as u64 >> 32) as usize;
+        let first = ((u64::from(stream.round_at) * count as u64) >> 32) as usize;
         (first..count).chain(0..first)
     }
 
