@@ -23,7 +23,8 @@
 //! process be killed meanwhile; what a dead process left half written is only ever made to say nothing.
 //!
 //! # Segments
-//! Those with kept chunks stay their stream's and are never appended to. All others are nobody's, to be given up and
+//! Those with kept chunks stay their stream's. The one with its newest chunk is filled on behind it, if nothing stands
+//! there that was ever published: what is appended then is on bytes that no socket was given. All others are nobody's, to be given up and
 //! renewed before they are filled, as any segment is; sockets of the dead process may still hold their pages, so they are
 //! renewed by fresh pages even under [`Recycle::InPlace`](super::Recycle::InPlace).
 
@@ -36,7 +37,7 @@ use super::config::{Backing, RingConfig};
 use super::control::Control;
 use super::descriptor::{Entry, seal};
 use super::error::RingError;
-use super::layout::{Layout, MAGIC, PREFIX_BYTES, SEGMENT_BYTES, VERSION, header};
+use super::layout::{CHUNK_ALIGN, Layout, MAGIC, PREFIX_BYTES, SEGMENT_BYTES, VERSION, header};
 use super::memory::{self, Slabs, Words};
 use super::shm::{self, SlabFile, failed};
 use super::stats::Counter;
@@ -113,6 +114,8 @@ pub(super) struct FoundStream {
     pub(super) head: ChunkSeq,
     /// The segment of its newest chunk.
     pub(super) newest_segment: u32,
+    /// Where the next chunk begins in there; the segment's length when it must not be filled on.
+    pub(super) fill: u32,
     note: Vec<u8>,
     epoch: Epoch,
     end: bool,
@@ -128,6 +131,8 @@ pub(super) struct Claim {
     /// Its age in segments: later ones have greater numbers, from 1; 0 is nobody's.
     pub(super) born: u64,
     published: WallClock,
+    /// Where the last of its chunks ends.
+    end: u32,
     /// More than one stream says that it is its own: it is nobody's.
     disputed: bool,
 }
@@ -363,11 +368,20 @@ impl Scan {
             slot: StreamSlot { index, generation },
             head,
             newest_segment: newest.segment,
+            fill: self.fill(control, newest.segment),
             note: if note == 0 { Vec::new() } else { control.note(index, note).read(id).unwrap_or_default() },
             epoch: newest.meta.epoch,
             end: newest.meta.end,
             next: published.unwrap_or(head).max(head).next(),
         });
+    }
+
+    /// Where `segment` is filled on. When more was published in it than was kept, that may still be on its way from the dead
+    /// process's sockets: then nowhere.
+    fn fill(&self, control: &Control, segment: u32) -> u32 {
+        let end = self.claims[segment as usize].end;
+        let all_kept = control.filled(segment).load(Ordering::Relaxed) == u64::from(end);
+        if all_kept { end.next_multiple_of(CHUNK_ALIGN as u32) } else { SEGMENT_BYTES as u32 }
     }
 
     /// Frees the segments of streams that did not come through, and puts the others into the order of their age.
@@ -407,6 +421,7 @@ impl Claim {
         self.stream = Some(stream);
         self.newest = self.newest.max(Some(entry.meta.seq));
         self.published = self.published.max(entry.meta.published);
+        self.end = self.end.max(entry.offset + PREFIX_BYTES as u32 + entry.meta.payload_len);
     }
 }
 

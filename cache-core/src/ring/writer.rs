@@ -76,14 +76,13 @@ impl Writer {
         Writer { pool: SlabPool::default(), streams: vec![None; streams], core, one_thread: PhantomData }
     }
 
-    /// The writer of a ring that another process left: its streams are open, and each one's next chunk begins a segment.
+    /// The writer of a ring that another process left: its streams are open, and each one's next chunk goes
+    /// where [`super::attach`] says.
     pub(super) fn inherit(core: Arc<Core>, scan: &Scan) -> Writer {
         let mut writer = Writer { pool: SlabPool::inherit(&core, scan), ..Writer::blank(core) };
         for found in &scan.streams {
             let (slot, index) = (found.slot, found.slot.index as usize);
-            // Full: what a dead process reserved there, and may have begun to fill, is never mixed with what comes.
-            let fill = SEGMENT_BYTES as u32;
-            writer.streams[index] = Some(OpenStream { id: found.id, generation: slot.generation, fill });
+            writer.streams[index] = Some(OpenStream { id: found.id, generation: slot.generation, fill: found.fill });
             writer.core.control.count(Counter::streams_open);
         }
         writer
