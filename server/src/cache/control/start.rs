@@ -243,6 +243,7 @@ fn start_shards(
             pin_to: cpus.get(index as usize).copied().filter(|_| cpus.len() == count),
             stall_cutoff: Span::from_secs(config.viewer_stall_s),
             http_back_chunks: config.http_back_chunks,
+            http_idle: Span::from_secs(config.http_idle_s),
             drain_deadline: Span::from_secs(config.drain_timeout_s),
             ..ShardConfig::new(config.listen)
         };

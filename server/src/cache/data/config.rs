@@ -48,6 +48,12 @@ pub struct ShardConfig {
     pub drain_deadline: Span,
     /// How long an `Open` waits for control's answer. Default 10 s (our guess: a pull from another domain takes 2 s).
     pub want_deadline: Span,
+    /// A connection that asks for chunks over HTTP and has asked for nothing for this long is closed. Default 15 s (our
+    /// guess: a player asks for each chunk of 200 ms; one that pauses connects again).
+    pub http_idle: Span,
+    /// How long a chunk that was asked for over HTTP ahead of its publication is waited for. Default 10 s (our guess:
+    /// proxies and players give an answer's head that long).
+    pub http_wait: Span,
     /// With [`SendBackend::SendZc`]: goes on with it even when the kernel copies. For measurements; default false.
     pub zero_copy_despite_copies: bool,
 }
@@ -67,6 +73,8 @@ impl ShardConfig {
             turn_bytes: 256 << 10,
             drain_deadline: Span::from_secs(5),
             want_deadline: Span::from_secs(10),
+            http_idle: Span::from_secs(15),
+            http_wait: Span::from_secs(10),
             zero_copy_despite_copies: false,
         }
     }
@@ -87,6 +95,9 @@ pub(super) const STREAMS_WANTED_MAX: usize = 256;
 
 /// Answers that a connection has not taken. A viewer with so many unread answers (600 refusals) does not read.
 pub(super) const ANSWER_BYTES_MAX: usize = 16 << 10;
+
+/// Requests over HTTP that a connection has sent ahead of their answers, in bytes: some 150 of a program, 20 of a browser.
+pub(super) const ASKED_AHEAD_BYTES_MAX: usize = 16 << 10;
 
 /// Messages between a shard and control, each way: one publication of each of 1024 streams.
 pub(super) const QUEUE_MESSAGES: usize = 1024;

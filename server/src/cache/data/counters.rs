@@ -74,6 +74,10 @@ counters! {
     frames_unknown,
     /// HTTP requests answered with an error.
     http_errors,
+    /// Connections over HTTP closed because nothing was asked on them for too long.
+    http_idle_closed,
+    /// Connections over HTTP cut off because they had sent too many requests ahead of the answers.
+    cut_asked_ahead,
     /// Connections handed to control.
     handed_over,
     /// Connections refused because the queue to control was full.

@@ -31,6 +31,7 @@
 //! It receives no chunk, verifies none, and knows no other server: control does.
 
 mod accept;
+mod asker;
 mod close;
 mod config;
 mod connection;

@@ -21,7 +21,7 @@ use crate::uring::{Completion, Operation, ZeroCopyEvent};
 
 /// What a step of the pump leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// More may be to do.
     Again,
     /// Nothing more, or the socket is full.
@@ -103,7 +103,8 @@ impl Shard {
 
     fn send_answers(&mut self, key: Key) -> Step {
         let connection = &mut self.connections[key as usize];
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let more = connection.phase.body_follows();
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | if more { SendFlags::MORE } else { SendFlags::empty() };
         match rustix::net::send(&connection.socket, connection.answers.rest(), flags) {
             Ok(count) => {
                 self.links.counters.message_bytes_sent.add(count as u64);
@@ -199,6 +200,7 @@ impl Shard {
         match connection.phase {
             Phase::Native(_) => self.next_native(key),
             Phase::Http(_) => self.next_http(key),
+            Phase::Asker(_) => self.next_asked(key),
             _ if connection.finishing => {
                 self.linger(key);
                 Step::Done
