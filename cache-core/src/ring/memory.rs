@@ -106,6 +106,11 @@ impl Slabs {
         populate(&self.map, at, SEGMENT_BYTES as usize).map_err(|e| errno(&e))
     }
 
+    /// The whole mapping.
+    pub(super) fn payload(&self) -> *const [u8] {
+        std::ptr::slice_from_raw_parts(self.map.as_ptr(), self.map.len())
+    }
+
     /// The file, for sendfile.
     pub(super) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

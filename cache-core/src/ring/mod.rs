@@ -145,6 +145,17 @@ impl Ring {
         self.core.slabs.file()
     }
 
+    /// All segments as they are mapped, to be registered with the kernel. Registering pins the pages of that moment: only
+    /// under a [`Recycle`] that keeps them do later chunks stand in them.
+    pub fn payload(&self) -> *const [u8] {
+        self.core.slabs.payload()
+    }
+
+    /// What is done to a segment before it is filled again.
+    pub fn recycle(&self) -> Recycle {
+        self.core.recycle
+    }
+
     /// The counters.
     pub fn stats(&self) -> RingStats {
         self.core.control.stats()

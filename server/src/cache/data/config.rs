@@ -13,10 +13,45 @@ pub enum SendBackend {
     /// with huge pages at 125 KB, plain copy 0.288). Needs a ring that punches its segments.
     #[default]
     Sendfile,
-    /// io_uring SEND_ZC from the mapped ring, for real network cards. A viewer on whose path the kernel copies after
-    /// all (loopback, veth) is served by [`SendBackend::Copy`] from its first notification on.
+    /// io_uring SEND_ZC from the mapped ring, registered with the kernel where it allows that, for real network cards. A
+    /// viewer on whose path the kernel copies after all (loopback, veth) is served by copying from its first
+    /// notification on. Needs a ring that keeps its pages.
     SendZc,
     /// `send` from the mapped ring: the kernel copies. Works everywhere.
+    Copy,
+    /// Tries SEND_ZC with each viewer's first chunks, and goes on with `sendfile` where the kernel copies. Needs a ring
+    /// that punches its segments, so the ring is not registered.
+    Auto,
+}
+
+impl SendBackend {
+    /// How a viewer's first chunk is sent.
+    pub(super) const fn first(self) -> Way {
+        match self {
+            SendBackend::Sendfile => Way::Sendfile,
+            SendBackend::SendZc | SendBackend::Auto => Way::ZeroCopy,
+            SendBackend::Copy => Way::Copy,
+        }
+    }
+
+    /// What serves where zero-copy sends are of no use: the best that goes with the ring's recycling.
+    pub(super) const fn instead_of_zero_copy(self) -> SendBackend {
+        match self {
+            SendBackend::Auto => SendBackend::Sendfile,
+            SendBackend::SendZc => SendBackend::Copy,
+            other => other,
+        }
+    }
+}
+
+/// How one viewer's chunks are sent at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// `sendfile`.
+    Sendfile,
+    /// SEND_ZC.
+    ZeroCopy,
+    /// `send`.
     Copy,
 }
 
@@ -54,7 +89,7 @@ pub struct ShardConfig {
     /// How long a chunk that was asked for over HTTP ahead of its publication is waited for. Default 10 s (our guess:
     /// proxies and players give an answer's head that long).
     pub http_wait: Span,
-    /// With [`SendBackend::SendZc`]: goes on with it even when the kernel copies. For measurements; default false.
+    /// With [`SendBackend::SendZc`] and [`SendBackend::Auto`]: goes on with it even when the kernel copies. For measurements; default false.
     pub zero_copy_despite_copies: bool,
 }
 

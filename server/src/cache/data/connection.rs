@@ -20,7 +20,7 @@ use cache_core::units::StreamId;
 use smallvec::SmallVec;
 
 use super::asker::Asker;
-use super::config::SendBackend;
+use super::config::Way;
 use super::inbox::Inbox;
 use crate::uring::{Operation, Token};
 
@@ -36,7 +36,7 @@ pub(super) struct Connection {
     pub(super) generation: u32,
     pub(super) phase: Phase,
     /// How its chunks are sent.
-    pub(super) way: SendBackend,
+    pub(super) way: Way,
     pub(super) under_way: UnderWay,
     /// Whether it stands in the run queue.
     pub(super) queued: bool,
@@ -205,7 +205,7 @@ impl Answers {
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, generation: u32, way: SendBackend, now: Time, deadline: Time) -> Connection {
+    pub(super) fn new(socket: OwnedFd, generation: u32, way: Way, now: Time, deadline: Time) -> Connection {
         Connection {
             socket,
             generation,
