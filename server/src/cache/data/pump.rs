@@ -158,15 +158,14 @@ impl Shard {
         counters
             .zero_copy_copied_permille
             .set(counters.zero_copy_copied.get() * 1000 / counters.zero_copy_notified.get());
-        if copied {
-            if let Some(connection) = self.connections.get_mut(key as usize)
-                && connection.generation == generation
-                && connection.way == Way::ZeroCopy
-                && !self.config.zero_copy_despite_copies
-            {
-                self.links.counters.zero_copy_fallbacks.one();
-                connection.way = self.config.send.instead_of_zero_copy().first();
-            }
+        if copied
+            && let Some(connection) = self.connections.get_mut(key as usize)
+            && connection.generation == generation
+            && connection.way == Way::ZeroCopy
+            && !self.config.zero_copy_despite_copies
+        {
+            self.links.counters.zero_copy_fallbacks.one();
+            connection.way = self.config.send.instead_of_zero_copy().first();
         }
     }
 
