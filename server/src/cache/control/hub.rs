@@ -74,7 +74,7 @@ impl Hub {
             Stored::Yes => {
                 self.counters.chunks_stored.one();
                 bytes_from.add(payload.len() as u64);
-                self.shards.published(header.stream, &self.counters);
+                self.shards.published(self.clock.now(), header.stream, &self.counters);
             }
             Stored::Duplicate => self.counters.chunks_duplicate.one(),
             Stored::Fenced => self.counters.chunks_fenced.one(),
