@@ -7,7 +7,9 @@
 //! | way | protection | taken out by |
 //! |---|---|---|
 //! | sendfile | fresh pages for every reuse (punch) | reuse in place |
-//! | zero-copy | the lease until the notification | reuse in place, leases or not |
+//! | zero-copy, registered | the lease until the notification | reuse in place, leases or not |
+//! | auto, while zero-copy | the lease until the notification, fresh pages | reuse in place, leases or not |
+//! | auto, fallen back to sendfile | fresh pages | reuse in place |
 //! | copy | the lease during each call, and none for what is gone | reuse in place, leases or not |
 
 mod shard_support;
@@ -102,27 +104,42 @@ fn compare(got: &[u8], wanted: &[u8]) -> Arrived {
     Arrived { bytes: got.len(), wrong: wrong + got.len().saturating_sub(wanted.len()) }
 }
 
+/// Whether zero-copy sends go on although the kernel copies, as it does on loopback.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Copied {
+    GoesOn,
+    FallsBack,
+}
+
 /// The whole story, on a shard.
-fn stop_overwrite_read_on(send: SendBackend, recycle: Recycle) -> Arrived {
+fn stop_overwrite_read_on(send: SendBackend, recycle: Recycle, copied: Copied) -> Arrived {
     let mut source = Source::new(18, recycle);
+    source.publish(0, PLAIN);
     for number in 1..=u64::from(ASKED) {
         source.publish(number, BIG);
     }
     let wanted = published(&source);
     let mut stage = Stage::on(source, |config| {
         config.send = send;
-        config.zero_copy_despite_copies = true;
+        config.zero_copy_despite_copies = copied == Copied::GoesOn;
         config.stall_cutoff = Span::from_secs(600);
     });
     let mut client = narrow(|socket| socket.connect(&stage.addr.into()).expect("the shard listens"));
     client.send(hello(cache_core::wire::exchange::Role::Viewer));
     client.frame();
     let info = client.open("news", 0);
+    let counters = stage.shard.counters.clone();
+    assert_eq!(counters.zero_copy_registered.get(), u64::from(send == SendBackend::SendZc));
+    if copied == Copied::FallsBack {
+        client.request(info.stream, &[(0, 1)]);
+        assert_eq!(client.chunk(), 0);
+        until("the kernel says that it copies", || counters.zero_copy_fallbacks.get() == 1);
+        assert_eq!(counters.zero_copy_copied_permille.get(), 1000);
+    }
     client.request(info.stream, &[(1, ASKED)]);
     let mut got = vec![0; HALF_READ];
     assert!(client.fill(&mut got), "the first chunk begins");
-    let counters = stage.shard.counters.clone();
-    until("the socket is full", || counters.sends_blocked.get() + counters.zero_copy_sends.get() > 0);
+    until("the socket is full", || counters.sends_blocked.get() > 0);
 
     overwrite_everything(&mut stage.source);
     read_on(&mut client, &mut got);
@@ -133,41 +150,68 @@ fn stop_overwrite_read_on(send: SendBackend, recycle: Recycle) -> Arrived {
     compare(&got, &wanted)
 }
 
-fn assert_right(send: SendBackend, recycle: Recycle) {
-    let arrived = stop_overwrite_read_on(send, recycle);
+fn assert_right(send: SendBackend, recycle: Recycle, copied: Copied) {
+    let arrived = stop_overwrite_read_on(send, recycle, copied);
     assert_eq!(arrived.wrong, 0, "of {} bytes", arrived.bytes);
     assert!(arrived.bytes > 4 * HALF_READ, "the reader has read on: {} bytes", arrived.bytes);
 }
 
+fn assert_wrong(send: SendBackend, recycle: Recycle, copied: Copied) {
+    let arrived = stop_overwrite_read_on(send, recycle, copied);
+    assert!(arrived.wrong > 0, "{} bytes", arrived.bytes);
+}
+
 #[test]
 fn sendfile_sends_no_wrong_byte_from_a_ring_that_punches() {
-    assert_right(SendBackend::Sendfile, Recycle::Punch);
+    assert_right(SendBackend::Sendfile, Recycle::Punch, Copied::GoesOn);
 }
 
 #[test]
 fn sendfile_sends_wrong_bytes_without_the_punch() {
-    let arrived = stop_overwrite_read_on(SendBackend::Sendfile, Recycle::InPlace);
-    assert!(arrived.wrong > 0, "{} bytes", arrived.bytes);
+    assert_wrong(SendBackend::Sendfile, Recycle::InPlace, Copied::GoesOn);
 }
 
 #[test]
 fn zero_copy_sends_no_wrong_byte_when_leases_last_until_the_notification() {
-    assert_right(SendBackend::SendZc, Recycle::InPlace);
+    assert_right(SendBackend::SendZc, Recycle::InPlace, Copied::GoesOn);
 }
 
 #[test]
 fn zero_copy_sends_wrong_bytes_when_leases_count_for_nothing() {
-    let arrived = stop_overwrite_read_on(SendBackend::SendZc, Recycle::InPlaceUnprotected);
-    assert!(arrived.wrong > 0, "{} bytes", arrived.bytes);
+    assert_wrong(SendBackend::SendZc, Recycle::InPlaceUnprotected, Copied::GoesOn);
+}
+
+#[test]
+fn auto_sends_no_wrong_byte_while_it_tries() {
+    assert_right(SendBackend::Auto, Recycle::Punch, Copied::GoesOn);
+}
+
+#[test]
+fn auto_sends_wrong_bytes_while_it_tries_when_leases_count_for_nothing() {
+    assert_wrong(SendBackend::Auto, Recycle::InPlaceUnprotected, Copied::GoesOn);
+}
+
+#[test]
+fn auto_sends_no_wrong_byte_when_it_has_fallen_back() {
+    assert_right(SendBackend::Auto, Recycle::Punch, Copied::FallsBack);
+}
+
+#[test]
+fn auto_sends_wrong_bytes_when_it_has_fallen_back_and_nothing_is_punched() {
+    assert_wrong(SendBackend::Auto, Recycle::InPlace, Copied::FallsBack);
+}
+
+#[test]
+fn zero_copy_that_has_fallen_back_sends_no_wrong_byte() {
+    assert_right(SendBackend::SendZc, Recycle::InPlace, Copied::FallsBack);
 }
 
 #[test]
 fn copy_sends_no_wrong_byte() {
-    assert_right(SendBackend::Copy, Recycle::InPlace);
+    assert_right(SendBackend::Copy, Recycle::InPlace, Copied::GoesOn);
 }
 
 #[test]
 fn copy_sends_wrong_bytes_when_leases_count_for_nothing() {
-    let arrived = stop_overwrite_read_on(SendBackend::Copy, Recycle::InPlaceUnprotected);
-    assert!(arrived.wrong > 0, "{} bytes", arrived.bytes);
+    assert_wrong(SendBackend::Copy, Recycle::InPlaceUnprotected, Copied::GoesOn);
 }

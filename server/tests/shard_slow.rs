@@ -4,6 +4,7 @@ mod shard_support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use cache_core::ring::Recycle;
 use cache_core::time::Span;
@@ -80,6 +81,7 @@ fn slow_viewer_skips_ahead_and_delays_nobody() {
 fn so_it_does_with_copying_and_with_zero_copy() {
     slow_and_fast_viewer(SendBackend::Copy, Recycle::InPlace);
     slow_and_fast_viewer(SendBackend::SendZc, Recycle::InPlace);
+    slow_and_fast_viewer(SendBackend::Auto, Recycle::Punch);
 }
 
 #[test]
@@ -136,6 +138,7 @@ fn who_takes_nothing_is_cut_off_and_who_has_nothing_to_take_is_not() {
         (SendBackend::Sendfile, Recycle::Punch),
         (SendBackend::Copy, Recycle::InPlace),
         (SendBackend::SendZc, Recycle::InPlace),
+        (SendBackend::Auto, Recycle::Punch),
     ] {
         let mut stage = Stage::on(Source::new(48, recycle), |config| {
             config.send = send;
@@ -156,6 +159,41 @@ fn who_takes_nothing_is_cut_off_and_who_has_nothing_to_take_is_not() {
         assert!(slow.rest().len() < CHUNKS as usize * HEAVY.packets * PACKET);
         idle.request(id, &[(CHUNKS - 1, 1)]);
         assert_eq!(idle.chunk(), CHUNKS - 1);
+        stage.stop();
+    }
+}
+
+/// Zero-copy's counts come with its completions: each must be one of progress.
+#[test]
+fn who_reads_slowly_all_the_time_is_not_cut_off() {
+    const CUTOFF: Duration = Duration::from_secs(1);
+    for (send, recycle) in [
+        (SendBackend::Sendfile, Recycle::Punch),
+        (SendBackend::SendZc, Recycle::InPlace),
+        (SendBackend::Auto, Recycle::Punch),
+    ] {
+        let mut stage = Stage::on(Source::new(48, recycle), |config| {
+            config.send = send;
+            config.zero_copy_despite_copies = true;
+            config.stall_cutoff = Span::from_micros(CUTOFF.as_micros() as u64);
+        });
+        for number in 0..CHUNKS {
+            stage.publish(number, HEAVY);
+        }
+        let mut slow = stopped(stage.addr);
+        slow.send(hello(Role::Viewer));
+        slow.frame();
+        let id = slow.open("news", 0).stream;
+        slow.request(id, &[(0, CHUNKS as u16)]);
+        let counters = stage.shard.counters.clone();
+        until("it is being sent to", || counters.sends_blocked.get() + counters.zero_copy_sends.get() > 0);
+        // A turn's 256 KiB take it longer than the cutoff.
+        let (start, mut piece) = (Instant::now(), vec![0; 4 << 10]);
+        while start.elapsed() < 2 * CUTOFF {
+            assert!(slow.fill(&mut piece), "{send:?}: it reads and is cut off");
+            std::thread::sleep(CUTOFF / 50);
+        }
+        assert_eq!(counters.cut_stalled.get(), 0);
         stage.stop();
     }
 }

@@ -117,6 +117,11 @@ impl Slabs {
         self.file.touch()
     }
 
+    /// The whole mapping.
+    pub(super) fn payload(&self) -> *const [u8] {
+        std::ptr::slice_from_raw_parts(self.map.as_ptr(), self.map.len())
+    }
+
     /// The file, for sendfile.
     pub(super) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

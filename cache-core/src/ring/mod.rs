@@ -227,6 +227,12 @@ impl Ring {
         self.core.slabs.touch()
     }
 
+    /// All segments as they are mapped, to be registered with the kernel. Registering pins the pages of that moment: only
+    /// under a [`Recycle`] that keeps them do later chunks stand in them.
+    pub fn payload(&self) -> *const [u8] {
+        self.core.slabs.payload()
+    }
+
     /// The counters.
     pub fn stats(&self) -> RingStats {
         self.core.control.stats()

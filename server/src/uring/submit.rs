@@ -25,6 +25,14 @@ pub enum Wait {
     Forever,
 }
 
+/// A range of memory, laid out as the kernel's iovec (readv(2): a pointer and a size_t).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Range {
+    pub(super) start: *const u8,
+    pub(super) len: usize,
+}
+
 /// Every operation takes a descriptor that must stay open until its last completion; a closed and reused number would
 /// name another file. The kernel holds the file itself from [`Uring::enter`] on.
 impl Uring {
@@ -94,6 +102,20 @@ impl Uring {
         let len = completion.result().unwrap_or(0) as usize;
         out.extend_from_slice(self.buffers.filled(id, len));
         self.buffers.give(id);
+    }
+
+    /// Registers ranges of memory as buffers 0, 1 ...
+    ///
+    /// # Safety
+    /// The ranges are mapped. The kernel pins their pages for as long as the ring lives.
+    pub(super) unsafe fn register(&self, ranges: &[Range]) -> Result<(), Errno> {
+        // SAFETY: a `Range` is an iovec, which is what is inferred here; the kernel copies the list during the call, and
+        // the caller has promised that what it names is mapped.
+        let registered = unsafe {
+            let iovecs = std::slice::from_raw_parts(ranges.as_ptr().cast(), ranges.len());
+            self.ring.submitter().register_buffers(iovecs)
+        };
+        registered.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 
     /// Queues an operation that uses no memory of ours.

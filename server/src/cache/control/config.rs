@@ -62,6 +62,8 @@ pub struct CacheConfig {
     pub pull_back_chunks: u16,
     /// A pulled stream that nobody watches is given up after this long.
     pub pull_grace_s: u64,
+    /// A connection that asks for single chunks over HTTP is closed when it has asked for nothing for this long.
+    pub http_idle_s: u64,
     /// A viewer that takes no byte for this long is cut off.
     pub viewer_stall_s: u64,
     /// A shard that is at work for a larger share of its time takes no more viewers; 1000: no limit.
@@ -120,6 +122,7 @@ impl Default for CacheConfig {
             http_back_chunks: 5,
             pull_back_chunks: knobs.pull_back_chunks,
             pull_grace_s: knobs.pull_grace.millis() / 1000,
+            http_idle_s: 15,
             viewer_stall_s: 10,
             busy_max_permille: budget.busy_permille_max,
             fanout_ms_max: budget.fanout_max.millis(),
@@ -175,6 +178,7 @@ impl CacheConfig {
         in_range("http_back_chunks", self.http_back_chunks, 0, WINDOW_CHUNKS - 1)?;
         in_range("pull_back_chunks", self.pull_back_chunks.into(), 0, WINDOW_CHUNKS - 1)?;
         in_range("pull_grace_s", self.pull_grace_s, 1, 86_400)?;
+        in_range("http_idle_s", self.http_idle_s, 1, 3600)?;
         in_range("viewer_stall_s", self.viewer_stall_s, 1, 3600)?;
         in_range("busy_max_permille", self.busy_max_permille.into(), 100, 1000)?;
         in_range("fanout_ms_max", self.fanout_ms_max, 10, 60_000)?;

@@ -82,7 +82,7 @@ impl Hub {
             Stored::Yes => {
                 self.counters.chunks_stored.one();
                 bytes_from.add(payload.len() as u64);
-                self.shards.published(header.stream, &self.counters);
+                self.shards.published(self.clock.now(), header.stream, &self.counters);
                 if self.store.borrow().is_untidy() {
                     // There is one message at the most, and it stands for all.
                     let _ = self.untidy.put(());

@@ -4,9 +4,10 @@
 //! chunk's announcement that finds a queue full is dropped (the next one stands for it too). Answers are kept until
 //! there is room: a viewer waits for each.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
 
+use cache_core::time::{Span, Time};
 use cache_core::units::StreamId;
 
 use super::counters::Counters;
@@ -15,6 +16,9 @@ use crate::cache::data::ShardHandle;
 
 /// Answers kept for one shard while its queue is full (our guess: a shard waits for 256 streams at the most).
 const BACKLOG_MAX: usize = 1024;
+
+/// With thousands of chunks in a second, many of them stand for one change of thread (our guess).
+const LEAVE_EVERY: Span = Span::from_millis(1);
 
 #[derive(Debug)]
 struct Line {
@@ -28,13 +32,15 @@ struct Line {
 #[derive(Debug)]
 pub(super) struct Shards {
     lines: RefCell<Vec<Line>>,
+    /// When the processor was last left to the shards.
+    left_at: Cell<Time>,
 }
 
 impl Shards {
     /// The shards, in the order of their indexes.
     pub(super) fn new(handles: Vec<ShardHandle>) -> Shards {
         let line = |handle| Line { handle, watched: HashSet::new(), backlog: VecDeque::new() };
-        Shards { lines: RefCell::new(handles.into_iter().map(line).collect()) }
+        Shards { lines: RefCell::new(handles.into_iter().map(line).collect()), left_at: Cell::new(Time::ZERO) }
     }
 
     /// Tells one shard.
@@ -57,12 +63,18 @@ impl Shards {
         }
     }
 
-    /// Tells the shards that have viewers of the stream of a new chunk.
-    pub(super) fn published(&self, stream: StreamId, counters: &Counters) {
+    /// Tells the shards that have viewers of the stream of a new chunk, and leaves them the processor if one of them
+    /// shares it: what control has left to do for this chunk (its acknowledgement, a look at the reactor) can wait for its
+    /// first viewers.
+    pub(super) fn published(&self, now: Time, stream: StreamId, counters: &Counters) {
         for line in self.lines.borrow_mut().iter_mut() {
             if line.watched.contains(&stream) {
                 line.published(stream, counters);
             }
+        }
+        if self.left_at.get().after(LEAVE_EVERY) <= now {
+            self.left_at.set(now);
+            rustix::thread::sched_yield();
         }
     }
 

@@ -58,7 +58,7 @@ pub(super) fn backing(config: &CacheConfig, listen: SocketAddr) -> Result<Backin
 /// How a segment is made safe for reuse under a way of sending.
 pub(super) const fn recycle(send: SendBackend) -> Recycle {
     match send {
-        SendBackend::Sendfile => Recycle::Punch,
+        SendBackend::Sendfile | SendBackend::Auto => Recycle::Punch,
         SendBackend::SendZc | SendBackend::Copy => Recycle::InPlace,
     }
 }

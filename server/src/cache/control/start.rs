@@ -385,6 +385,7 @@ fn start_shards(
             queue_messages: ShardConfig::QUEUE_MESSAGES_MIN.max(config.streams_max as usize + SPARE_MESSAGES),
             stall_cutoff: Span::from_secs(config.viewer_stall_s),
             http_back_chunks: config.http_back_chunks,
+            http_idle: Span::from_secs(config.http_idle_s),
             drain_deadline: Span::from_secs(config.drain_timeout_s),
             budget: config.budget(),
             siblings: siblings.clone(),

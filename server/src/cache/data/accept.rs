@@ -77,7 +77,7 @@ impl Shard {
         }
         self.generation = self.generation.wrapping_add(1);
         let deadline = self.now.after(self.config.handshake_deadline);
-        let connection = Connection::new(socket, self.generation, self.config.send, self.now, deadline);
+        let connection = Connection::new(socket, self.generation, self.config.send.first(), self.now, deadline);
         let key = self.connections.insert(connection) as Key;
         self.receive_once(key);
         self.publish_load();

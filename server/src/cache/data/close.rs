@@ -31,7 +31,7 @@ impl Shard {
     /// Answers with an error response and ends the connection.
     pub(super) fn refuse_http(&mut self, key: Key, error: HttpError) {
         self.links.counters.http_errors.one();
-        self.answer_bytes(key, error.response().as_bytes());
+        self.answer_bytes(key, error.response(false, true).as_bytes());
         self.finish(key);
     }
 
@@ -106,6 +106,12 @@ impl Shard {
                 self.viewers.http -= 1;
                 self.leave(http.stream, http.place);
             }
+            Phase::Asker(asker) => {
+                self.viewers.http -= 1;
+                if let Some((stream, place)) = asker.place() {
+                    self.leave(stream, place);
+                }
+            }
             Phase::Handshake(_) | Phase::Lingering | Phase::Closing => {}
         }
     }
@@ -120,6 +126,7 @@ impl Shard {
                 }
             }
             Phase::Http(http) => http.place = place,
+            Phase::Asker(asker) => asker.moved(place),
             Phase::Handshake(_) | Phase::Lingering | Phase::Closing => {}
         }
     }

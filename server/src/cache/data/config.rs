@@ -17,10 +17,45 @@ pub enum SendBackend {
     /// with huge pages at 125 KB, plain copy 0.288). Needs a ring that punches its segments.
     #[default]
     Sendfile,
-    /// io_uring SEND_ZC from the mapped ring, for real network cards. A viewer on whose path the kernel copies after
-    /// all (loopback, veth) is served by [`SendBackend::Copy`] from its first notification on.
+    /// io_uring SEND_ZC from the mapped ring, registered with the kernel where it allows that, for real network cards. A
+    /// viewer on whose path the kernel copies after all (loopback, veth) is served by copying from its first
+    /// notification on. Needs a ring that keeps its pages.
     SendZc,
     /// `send` from the mapped ring: the kernel copies. Works everywhere.
+    Copy,
+    /// Tries SEND_ZC with each viewer's first chunks, and goes on with `sendfile` where the kernel copies. Needs a ring
+    /// that punches its segments, so the ring is not registered.
+    Auto,
+}
+
+impl SendBackend {
+    /// How a viewer's first chunk is sent.
+    pub(super) const fn first(self) -> Way {
+        match self {
+            SendBackend::Sendfile => Way::Sendfile,
+            SendBackend::SendZc | SendBackend::Auto => Way::ZeroCopy,
+            SendBackend::Copy => Way::Copy,
+        }
+    }
+
+    /// What serves where zero-copy sends are of no use: the best that goes with the ring's recycling.
+    pub(super) const fn instead_of_zero_copy(self) -> SendBackend {
+        match self {
+            SendBackend::Auto => SendBackend::Sendfile,
+            SendBackend::SendZc => SendBackend::Copy,
+            other => other,
+        }
+    }
+}
+
+/// How one viewer's chunks are sent at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// `sendfile`.
+    Sendfile,
+    /// SEND_ZC.
+    ZeroCopy,
+    /// `send`.
     Copy,
 }
 
@@ -58,7 +93,13 @@ pub struct ShardConfig {
     pub budget: Budget,
     /// The shards of this cache, among which connections are dealt out: by the shard's index. Default: it is alone.
     pub siblings: Arc<Siblings>,
-    /// With [`SendBackend::SendZc`]: goes on with it even when the kernel copies. For measurements; default false.
+    /// A connection that asks for chunks over HTTP and has asked for nothing for this long is closed. Default 15 s (our
+    /// guess: a player asks for each chunk of 200 ms; one that pauses connects again).
+    pub http_idle: Span,
+    /// How long a chunk that was asked for over HTTP ahead of its publication is waited for. Default 10 s (our guess:
+    /// proxies and players give an answer's head that long).
+    pub http_wait: Span,
+    /// With [`SendBackend::SendZc`] and [`SendBackend::Auto`]: goes on with it even when the kernel copies. For measurements; default false.
     pub zero_copy_despite_copies: bool,
 }
 
@@ -83,6 +124,8 @@ impl ShardConfig {
             queue_messages: ShardConfig::QUEUE_MESSAGES_MIN,
             budget: Budget::default(),
             siblings: Arc::new(Siblings::new(0)),
+            http_idle: Span::from_secs(15),
+            http_wait: Span::from_secs(10),
             zero_copy_despite_copies: false,
         }
     }
@@ -107,6 +150,9 @@ pub(super) const STREAMS_WANTED_MAX: usize = 256;
 
 /// Answers that a connection has not taken. A viewer with so many unread answers (600 refusals) does not read.
 pub(super) const ANSWER_BYTES_MAX: usize = 16 << 10;
+
+/// Requests over HTTP that a connection has sent ahead of their answers, in bytes: some 150 of a program, 20 of a browser.
+pub(super) const ASKED_AHEAD_BYTES_MAX: usize = 16 << 10;
 
 /// How long an answered connection may take to close its side, so that the answer is not lost to a reset.
 pub(super) const LINGER: Span = Span::from_secs(1);

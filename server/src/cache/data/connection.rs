@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Handshake ---------> Native ----+
-//!      |  \---> Http --------------+--> Lingering --> Closing --> (gone)
+//!      |  \---> Http, Asker -------+--> Lingering --> Closing --> (gone)
 //!      +--> (handed to control)    |        answered; the other side may close first
 //!                                  +----------------> Closing
 //!                                           cut off: waits for its operations' last completions
@@ -19,7 +19,8 @@ use cache_core::time::Time;
 use cache_core::units::StreamId;
 use smallvec::SmallVec;
 
-use super::config::SendBackend;
+use super::asker::Asker;
+use super::config::Way;
 use super::inbox::Inbox;
 use crate::uring::{Operation, Token};
 
@@ -35,7 +36,7 @@ pub(super) struct Connection {
     pub(super) generation: u32,
     pub(super) phase: Phase,
     /// How its chunks are sent.
-    pub(super) way: SendBackend,
+    pub(super) way: Way,
     pub(super) under_way: UnderWay,
     /// Whether it stands in the run queue.
     pub(super) queued: bool,
@@ -82,10 +83,19 @@ pub(super) enum Phase {
     Native(Native),
     /// A viewer over HTTP.
     Http(Http),
+    /// Somebody who asks for chunks over HTTP, one by one.
+    Asker(Asker),
     /// Answered for good: what still comes is discarded until the other side closes.
     Lingering,
     /// Cut off: gone when its operations are.
     Closing,
+}
+
+impl Phase {
+    /// Whether behind the answers a chunk follows at once, so that both may go in one packet.
+    pub(super) fn body_follows(&self) -> bool {
+        matches!(self, Phase::Asker(asker) if asker.body_follows())
+    }
 }
 
 /// A viewer over Weircast's protocol.
@@ -197,7 +207,7 @@ impl Answers {
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, generation: u32, way: SendBackend, now: Time, deadline: Time) -> Connection {
+    pub(super) fn new(socket: OwnedFd, generation: u32, way: Way, now: Time, deadline: Time) -> Connection {
         Connection {
             socket,
             generation,

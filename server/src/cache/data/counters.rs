@@ -88,6 +88,10 @@ counters! {
     frames_unknown,
     /// HTTP requests answered with an error.
     http_errors,
+    /// Connections over HTTP closed because nothing was asked on them for too long.
+    http_idle_closed,
+    /// Connections over HTTP cut off because they had sent too many requests ahead of the answers.
+    cut_asked_ahead,
     /// Connections handed to control.
     handed_over,
     /// Connections refused because the queue to control was full.
@@ -124,9 +128,17 @@ counters! {
     receive_buffers_empty,
     /// Zero-copy sends.
     zero_copy_sends,
-    /// Zero-copy sends that the kernel copied after all.
+    /// Zero-copy sends whose pages the kernel has given back.
+    zero_copy_notified,
+    /// Of these, the ones that the kernel copied after all.
     zero_copy_copied,
-    /// Viewers moved from zero-copy to copying.
+    /// How many of a thousand zero-copy sends were copied so far (gauge).
+    zero_copy_copied_permille,
+    /// Whether zero-copy sends go from memory that is registered with the kernel (gauge, 0 or 1).
+    zero_copy_registered,
+    /// Times that registering the ring's memory failed; its zero-copy sends cost a sixth more.
+    zero_copy_register_failed,
+    /// Viewers moved from zero-copy to another way of sending.
     zero_copy_fallbacks,
     /// Messages to control lost to a full queue.
     messages_lost,

@@ -57,10 +57,11 @@ impl Shard {
                     self.cut(key);
                 }
                 Phase::Lingering if late => self.cut(key),
-                Phase::Native(_) | Phase::Http(_) | Phase::Lingering if stalled => {
+                Phase::Native(_) | Phase::Http(_) | Phase::Asker(_) | Phase::Lingering if stalled => {
                     self.links.counters.cut_stalled.one();
                     self.cut(key);
                 }
+                Phase::Asker(_) if late => self.on_asker_late(key),
                 _ => {}
             }
         }
@@ -86,6 +87,7 @@ impl Shard {
                     self.finish(key);
                 }
                 Phase::Http(_) => self.finish(key),
+                Phase::Asker(_) => self.finish_asking(key),
                 Phase::Lingering | Phase::Closing => {}
             }
         }

@@ -1,14 +1,20 @@
-//! HTTP as far as viewers need it: one request head in, one response head out, then transport stream until the end.
+//! HTTP as far as viewers need it: request heads in, response heads out. Pure: bytes and texts.
 //!
 //! | request | answer |
 //! |---|---|
 //! | `GET /live/NAME.ts` | 200 `video/mp2t` without a length: the stream from a key frame on; 404 when nobody publishes it |
-//! | `HEAD /live/NAME.ts` | the same head, no body |
+//! | `GET /live/NAME/SEQ.ts` | 200 `video/mp2t`: chunk SEQ, tables and all; 404 when it is gone or does not come in time |
+//! | `GET /live/NAME/head` | 200 JSON: `{"oldest":SEQ,"head":SEQ}` |
+//! | `HEAD` of these | the same head, no body |
 //! | `PUT`, `POST`, `GET /stats` | control's |
 //! | anything else | 404, 405, 400, 414 or 431 with one line of text |
 //!
-//! Every response ends its connection.
+//! Answers about single chunks leave the connection open (`asker.rs`); every other response ends it. What stands behind
+//! a `?` is passed over.
 
+use std::io::Write;
+
+use cache_core::units::ChunkSeq;
 use cache_core::wire::StreamName;
 
 use super::config::HANDSHAKE_BYTES_MAX;
@@ -26,6 +32,8 @@ pub(super) enum HttpVerdict {
         /// The response's head only.
         head_only: bool,
     },
+    /// About single chunks: an asker's, of whom more requests may follow.
+    Asker,
     /// Control's.
     Control,
     /// An error.
@@ -41,8 +49,14 @@ pub(super) enum HttpError {
     NoSuchPath,
     /// 404: the stream is not live.
     NoSuchStream,
+    /// 404: the chunk has left the ring, or never was.
+    GoneChunk,
+    /// 404: the chunk is too far ahead, or did not come in time.
+    NotYetChunk,
     /// 405.
     Method,
+    /// 421: it is answered on a connection of its own.
+    Anew,
     /// 414.
     UriTooLong,
     /// 431.
@@ -51,22 +65,75 @@ pub(super) enum HttpError {
     Unavailable,
 }
 
-/// Judges a request; `None` while its head is not whole.
-pub(super) fn judge(bytes: &[u8]) -> Option<HttpVerdict> {
+/// A whole request head.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Request<'a> {
+    pub(super) method: &'a str,
+    /// Without its query.
+    pub(super) path: &'a str,
+    /// The other side wants the connection closed afterwards, or does not know that it could stay open.
+    pub(super) close: bool,
+    /// A body follows.
+    pub(super) body: bool,
+    /// Bytes of the head.
+    pub(super) len: usize,
+}
+
+/// What an asker asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// That chunk.
+    Chunk(ChunkSeq),
+    /// Which chunks there are.
+    Head,
+}
+
+/// Reads the request head that `bytes` begin with; `None` while it is not whole. Cost: one pass over at most 4 KiB.
+pub(super) fn parse(bytes: &[u8]) -> Option<Result<Request<'_>, HttpError>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     Some(match request.parse(bytes) {
-        Ok(httparse::Status::Complete(_)) => route(request.method.unwrap_or(""), request.path.unwrap_or("")),
+        Ok(httparse::Status::Complete(len)) if len > HANDSHAKE_BYTES_MAX => Err(HttpError::HeadTooLong),
+        Ok(httparse::Status::Complete(len)) => {
+            let mut close = request.version != Some(1);
+            let mut body = false;
+            for header in request.headers.iter() {
+                if header.name.eq_ignore_ascii_case("connection") {
+                    close |= header
+                        .value
+                        .split(|byte| *byte == b',')
+                        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+                } else if header.name.eq_ignore_ascii_case("content-length") {
+                    body |= header.value != b"0";
+                } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+                    body = true;
+                }
+            }
+            let path = request.path.unwrap_or("").split(['?', '#']).next().unwrap_or("");
+            Ok(Request { method: request.method.unwrap_or(""), path, close, body, len })
+        }
         Ok(httparse::Status::Partial) if bytes.len() < HANDSHAKE_BYTES_MAX => return None,
-        Ok(httparse::Status::Partial) if bytes.contains(&b'\n') => HttpVerdict::Error(HttpError::HeadTooLong),
-        Ok(httparse::Status::Partial) => HttpVerdict::Error(HttpError::UriTooLong),
-        Err(httparse::Error::TooManyHeaders) => HttpVerdict::Error(HttpError::HeadTooLong),
-        Err(_) => HttpVerdict::Error(HttpError::Malformed),
+        Ok(httparse::Status::Partial) if bytes.contains(&b'\n') => Err(HttpError::HeadTooLong),
+        Ok(httparse::Status::Partial) => Err(HttpError::UriTooLong),
+        Err(httparse::Error::TooManyHeaders) => Err(HttpError::HeadTooLong),
+        Err(_) => Err(HttpError::Malformed),
     })
 }
 
-fn route(method: &str, target: &str) -> HttpVerdict {
-    let path = target.split(['?', '#']).next().unwrap_or("");
+/// Judges a connection's first request; `None` while its head is not whole.
+pub(super) fn judge(bytes: &[u8]) -> Option<HttpVerdict> {
+    Some(match parse(bytes)? {
+        Ok(request) => route(&request),
+        Err(error) => HttpVerdict::Error(error),
+    })
+}
+
+/// Where a request leads.
+pub(super) fn route(request: &Request<'_>) -> HttpVerdict {
+    let Request { method, path, .. } = *request;
+    if asked(request).is_some() {
+        return HttpVerdict::Asker;
+    }
     let stream = path.strip_prefix("/live/").and_then(|file| file.strip_suffix(".ts"));
     match (method, path, stream.map(StreamName::new)) {
         ("PUT" | "POST", ..) | ("GET", "/stats", _) => HttpVerdict::Control,
@@ -76,19 +143,66 @@ fn route(method: &str, target: &str) -> HttpVerdict {
     }
 }
 
+/// What an asker's request is about: the stream's name, not yet checked, and what of it.
+pub(super) fn asked<'a>(request: &Request<'a>) -> Option<(&'a str, Asked)> {
+    if !matches!(request.method, "GET" | "HEAD") {
+        return None;
+    }
+    let (name, file) = request.path.strip_prefix("/live/")?.split_once('/')?;
+    if file == "head" {
+        return Some((name, Asked::Head));
+    }
+    let digits = file.strip_suffix(".ts")?;
+    // `parse` would take a sign.
+    let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+    Some((name, Asked::Chunk(ChunkSeq::new(number))))
+}
+
+/// Appends the head in front of a chunk's `len` bytes. A chunk does not change; it may be kept for a minute, less than
+/// a stream that ended is remembered here before its name could begin anew.
+pub(super) fn put_chunk_head(out: &mut Vec<u8>, len: u32, close: bool) {
+    let close = if close { CLOSE } else { "" };
+    // Writing into a Vec does not fail.
+    let _ = write!(
+        out,
+        "HTTP/1.1 200 OK\r\nContent-Type: video/mp2t\r\nContent-Length: {len}\r\n\
+         Cache-Control: public, max-age=60, immutable\r\nAccess-Control-Allow-Origin: *\r\n{close}\r\n"
+    );
+}
+
+/// Appends the answer to [`Asked::Head`], or with `head_only` its head.
+pub(super) fn put_live(out: &mut Vec<u8>, oldest: ChunkSeq, head: ChunkSeq, head_only: bool, close: bool) {
+    let close = if close { CLOSE } else { "" };
+    let body = format!("{{\"oldest\":{oldest},\"head\":{head}}}\n");
+    let len = body.len();
+    let _ = write!(
+        out,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len}\r\nCache-Control: no-store\r\n\
+         Access-Control-Allow-Origin: *\r\n{close}\r\n{}",
+        if head_only { "" } else { &body }
+    );
+}
+
+const CLOSE: &str = "Connection: close\r\n";
+
 /// The head of a playout.
 pub(super) const PLAYOUT_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp2t\r\nCache-Control: no-store\r\n\
 Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n";
 
 impl HttpError {
-    /// The whole response.
-    pub(super) fn response(self) -> String {
+    /// The whole response, or with `head_only` its head; `close` says that it is the connection's last.
+    pub(super) fn response(self, head_only: bool, close: bool) -> String {
         let (status, extra, text) = match self {
             HttpError::Malformed => ("400 Bad Request", "", "This is not an HTTP/1 request."),
-            HttpError::NoSuchPath => {
-                ("404 Not Found", "", "Streams are at /live/NAME.ts; NAME is of A-Z a-z 0-9 . _ -")
-            }
+            HttpError::NoSuchPath => (
+                "404 Not Found",
+                "",
+                "Streams are at /live/NAME.ts, chunks at /live/NAME/SEQ.ts; NAME is of A-Z a-z 0-9 . _ -",
+            ),
             HttpError::NoSuchStream => ("404 Not Found", "", "No such stream is live."),
+            HttpError::GoneChunk => ("404 Not Found", "", "This chunk is no longer here, or never was."),
+            HttpError::NotYetChunk => ("404 Not Found", "Retry-After: 1\r\n", "This chunk is not here yet."),
+            HttpError::Anew => ("421 Misdirected Request", "", "Connect anew for this."),
             HttpError::Method => {
                 ("405 Method Not Allowed", "Allow: GET, HEAD, PUT, POST\r\n", "GET plays, PUT publishes.")
             }
@@ -101,10 +215,16 @@ impl HttpError {
             }
         };
         let len = text.len() + 1;
-        format!(
+        let close = if close { CLOSE } else { "" };
+        let mut response = format!(
             "HTTP/1.1 {status}\r\n{extra}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len}\r\n\
-             Connection: close\r\n\r\n{text}\n"
-        )
+             Cache-Control: no-store\r\n{close}\r\n"
+        );
+        if !head_only {
+            response.push_str(text);
+            response.push('\n');
+        }
+        response
     }
 }
 
@@ -141,6 +261,45 @@ mod tests {
     }
 
     #[test]
+    fn requests_about_single_chunks_are_read() {
+        let asked_in = |line: &str| {
+            let head = format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let request = parse(head.as_bytes()).expect("whole").expect("well formed");
+            asked(&request).map(|(name, asked)| (name.to_owned(), asked))
+        };
+        let chunk = |number| Some(("news".to_owned(), Asked::Chunk(ChunkSeq::new(number))));
+        assert_eq!(asked_in("GET /live/news/0.ts"), chunk(0));
+        assert_eq!(asked_in("HEAD /live/news/18446744073709551615.ts?x"), chunk(u64::MAX));
+        assert_eq!(asked_in("GET /live/news/head"), Some(("news".to_owned(), Asked::Head)));
+        for line in [
+            "GET /live/news/.ts",
+            "GET /live/news/+1.ts",
+            "GET /live/news/-1.ts",
+            "GET /live/news/1",
+            "GET /live/news/18446744073709551616.ts",
+            "GET /live/news/1/2.ts",
+            "GET /live/news/heads",
+            "POST /live/news/1.ts",
+        ] {
+            assert_eq!(asked_in(line), None, "{line}");
+        }
+        assert_eq!(verdict("GET /live/news/1.ts"), HttpVerdict::Asker);
+    }
+
+    #[test]
+    fn a_head_tells_how_the_connection_goes_on() {
+        let read = |text: &str| {
+            let request = parse(text.as_bytes()).expect("whole").expect("well formed");
+            (request.close, request.body, request.len == text.len())
+        };
+        assert_eq!(read("GET / HTTP/1.1\r\n\r\n"), (false, false, true));
+        assert_eq!(read("GET / HTTP/1.1\r\nConnection: keep-alive, Close\r\n\r\n"), (true, false, true));
+        assert_eq!(read("GET / HTTP/1.0\r\n\r\n"), (true, false, true));
+        assert_eq!(read("GET / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"), (false, true, false));
+        assert_eq!(read("GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"), (false, true, true));
+    }
+
+    #[test]
     fn a_head_is_waited_for_up_to_its_limit() {
         assert_eq!(judge(b"GET /live/news.ts HTTP/1.1\r\nHost: x\r\n"), None);
         let long_uri = [b"GET /".as_slice(), &[b'a'; HANDSHAKE_BYTES_MAX]].concat();
@@ -151,7 +310,7 @@ mod tests {
 
     #[test]
     fn error_responses_have_the_length_they_say() {
-        let response = HttpError::Method.response();
+        let response = HttpError::Method.response(false, true);
         let (head, body) = response.split_once("\r\n\r\n").expect("head and body");
         assert!(head.contains(&format!("Content-Length: {}", body.len())) && head.contains("Allow: GET"), "{head}");
     }

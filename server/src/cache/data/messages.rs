@@ -137,6 +137,7 @@ impl Shard {
                     let head_only = http.head_only;
                     self.begin_playout(key, head_only);
                 }
+                Phase::Asker(_) => self.schedule(key),
                 _ => {}
             }
         }
@@ -161,6 +162,7 @@ impl Shard {
                     self.refuse_http(key, HttpError::NoSuchStream);
                 }
                 Phase::Http(_) => self.refuse_http(key, HttpError::Unavailable),
+                Phase::Asker(_) => self.refuse_asker(key, reason),
                 _ => {}
             }
         }
@@ -213,8 +215,12 @@ impl Shard {
     fn each_viewer(&mut self, stream: StreamKey, mut change: impl FnMut(&mut Phase)) {
         for at in self.streams.round(stream) {
             let key = self.streams.get(stream).viewers[at];
-            change(&mut self.connections[key as usize].phase);
-            self.schedule(key);
+            let phase = &mut self.connections[key as usize].phase;
+            change(phase);
+            // Most of those who ask chunk by chunk wait for nothing.
+            if !matches!(phase, Phase::Asker(asker) if !asker.waits()) {
+                self.schedule(key);
+            }
         }
     }
 }

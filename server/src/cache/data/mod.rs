@@ -17,6 +17,7 @@
 //! # Concepts
 //! - A **connection** begins in its handshake: single receives until the first frame or HTTP head is whole (at most
 //!   4 KiB, 5 s). A publisher's is handed to control with all bytes read; a viewer's stays for good.
+//! - An **asker** (`asker.rs`) is a viewer over HTTP who asks for chunks one by one, on a connection that stays open.
 //! - A **viewer**'s machine (`cache_core::proto::cache::viewer`) says what it is sent next. The **pump** carries that out
 //!   until the socket is full, the turn's bytes are spent or there is nothing more.
 //! - The **run queue** holds the connections that may have something to send, each at most once: a fast viewer takes its
@@ -33,6 +34,7 @@
 //! It receives no chunk, verifies none but those that a former process left, and knows no other server: control does.
 
 mod accept;
+mod asker;
 mod close;
 mod config;
 mod connection;

@@ -10,7 +10,7 @@ use cache_core::wire::CHUNK_PREFIX_BYTES;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use super::config::SendBackend;
+use super::config::Way;
 use super::connection::{Key, Phase, Sending};
 use super::native::frame_of;
 use super::sender::{Owner, Sent};
@@ -21,7 +21,7 @@ use crate::uring::{Completion, Operation, ZeroCopyEvent};
 
 /// What a step of the pump leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// More may be to do.
     Again,
     /// Nothing more, or the socket is full.
@@ -103,7 +103,8 @@ impl Shard {
 
     fn send_answers(&mut self, key: Key) -> Step {
         let connection = &mut self.connections[key as usize];
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let more = connection.phase.body_follows();
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | if more { SendFlags::MORE } else { SendFlags::empty() };
         match rustix::net::send(&connection.socket, connection.answers.rest(), flags) {
             Ok(count) => {
                 self.links.counters.message_bytes_sent.add(count as u64);
@@ -148,16 +149,23 @@ impl Shard {
         {
             self.on_zero_copy_sent(key, result);
         }
-        if let Some(ZeroCopyEvent::Freed { owner: (key, generation), copied: true }) = freed {
-            self.links.counters.zero_copy_copied.one();
-            if let Some(connection) = self.connections.get_mut(key as usize)
-                && connection.generation == generation
-                && connection.way == SendBackend::SendZc
-                && !self.config.zero_copy_despite_copies
-            {
-                self.links.counters.zero_copy_fallbacks.one();
-                connection.way = SendBackend::Copy;
-            }
+        let Some(ZeroCopyEvent::Freed { owner: (key, generation), copied }) = freed else { return };
+        let counters = &self.links.counters;
+        counters.zero_copy_notified.one();
+        if copied {
+            counters.zero_copy_copied.one();
+        }
+        counters
+            .zero_copy_copied_permille
+            .set(counters.zero_copy_copied.get() * 1000 / counters.zero_copy_notified.get());
+        if copied
+            && let Some(connection) = self.connections.get_mut(key as usize)
+            && connection.generation == generation
+            && connection.way == Way::ZeroCopy
+            && !self.config.zero_copy_despite_copies
+        {
+            self.links.counters.zero_copy_fallbacks.one();
+            connection.way = self.config.send.instead_of_zero_copy().first();
         }
     }
 
@@ -174,17 +182,20 @@ impl Shard {
             (_, Err(Errno::AGAIN)) => {
                 self.wait_writable(key);
             }
-            (_, Err(error @ (Errno::NOMEM | Errno::OPNOTSUPP | Errno::NOBUFS))) => {
+            // INVAL: a kernel that does not report usage (before 6.2).
+            (_, Err(error @ (Errno::NOMEM | Errno::OPNOTSUPP | Errno::NOBUFS | Errno::INVAL))) => {
+                let instead = self.config.send.instead_of_zero_copy();
                 if !std::mem::replace(&mut self.warned_zero_copy, true) {
                     tracing::warn!(
                         %error,
-                        "zero-copy sends fail here, viewers are served by copying; if it is memory, raise the \
-                         locked-memory limit (LimitMEMLOCK=), else set the send backend to `copy`"
+                        ?instead,
+                        "zero-copy sends fail here, viewers are served without; if it is memory, raise the \
+                         locked-memory limit (LimitMEMLOCK=), else set `send` to sendfile"
                     );
                 }
                 self.links.counters.zero_copy_fallbacks.one();
-                connection.way = SendBackend::Copy;
-                self.config.send = SendBackend::Copy;
+                self.config.send = instead;
+                connection.way = instead.first();
                 self.schedule(key);
             }
             _ => {
@@ -199,6 +210,7 @@ impl Shard {
         match connection.phase {
             Phase::Native(_) => self.next_native(key),
             Phase::Http(_) => self.next_http(key),
+            Phase::Asker(_) => self.next_asked(key),
             _ if connection.finishing => {
                 self.linger(key);
                 Step::Done

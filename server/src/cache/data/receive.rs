@@ -56,6 +56,7 @@ impl Shard {
                 self.receive_again(key);
             }
             (Err(Errno::INTR | Errno::AGAIN), _) => self.receive_again(key),
+            (Ok(0), Phase::Asker(_)) => self.on_asked_all(key),
             (Ok(0) | Err(_), phase) => {
                 if matches!(phase, Phase::Handshake(_)) {
                     self.links.counters.handshakes_bad.one();
@@ -71,6 +72,10 @@ impl Shard {
                 self.on_frames(key, bytes);
                 self.receive_again(key);
             }
+            (Ok(_), Phase::Asker(_)) => {
+                self.on_asked(key, bytes);
+                self.receive_again(key);
+            }
             // An HTTP viewer has nothing more to say, nor has one that was answered.
             (Ok(_), Phase::Http(_) | Phase::Lingering) => self.receive_again(key),
         }
@@ -84,7 +89,7 @@ impl Shard {
         }
         match connection.phase {
             Phase::Handshake(_) | Phase::Lingering => self.receive_once(key),
-            Phase::Native(_) | Phase::Http(_) => self.receive_many(key),
+            Phase::Native(_) | Phase::Http(_) | Phase::Asker(_) => self.receive_many(key),
             Phase::Closing => {}
         }
     }
@@ -105,6 +110,13 @@ impl Shard {
                     return self.send_elsewhere_http(key, &bytes);
                 }
                 self.play(key, name, head_only);
+                self.receive_again(key);
+            }
+            Verdict::Http(HttpVerdict::Asker) => {
+                if !self.admits(Role::Viewer) {
+                    return self.send_elsewhere_http(key, &bytes);
+                }
+                self.begin_asking(key, &bytes);
                 self.receive_again(key);
             }
             Verdict::Http(HttpVerdict::Error(error)) => self.refuse_http(key, error),

@@ -2,11 +2,16 @@
 //!
 //! | way | the kernel reads | protected by | may change afterwards |
 //! |---|---|---|---|
-//! | [`SendBackend::Sendfile`] | the ring's pages, until every queue has let go of them | the ring takes fresh pages (punch) | the slot, not the pages |
-//! | [`SendBackend::SendZc`] | the ring's pages, until the notification | the lease, until the notification | nothing |
-//! | [`SendBackend::Copy`] | the slot, during the call | the lease, during the call | everything |
+//! | [`Way::Sendfile`] | the ring's pages, until every queue has let go of them | the ring takes fresh pages (punch) | the slot, not the pages |
+//! | [`Way::ZeroCopy`], registered | the pages of the start, until the notification | the lease, until the notification | nothing |
+//! | [`Way::ZeroCopy`], not registered | the ring's pages, until the notification | the lease, until the notification | nothing |
+//! | [`Way::Copy`] | the slot, during the call | the lease, during the call | everything |
 //!
-//! A chunk that goes in several pieces holds no lease between them (but for zero-copy's notification): the next piece
+//! Registering pins the pages of that moment, so it goes with a ring that keeps them and never with one that punches; so
+//! `auto`, which falls back to sendfile, sends from memory that is not registered.
+//!
+//! Every call is made under a lease: what it reads is the chunk, never what came after it, nor the zeros of fresh pages. A
+//! chunk that goes in several pieces holds no lease between them (but for zero-copy's notification): the next piece
 //! asks for a new one, and when the slot has been recycled in between there is none, and the connection is to be cut.
 
 use std::os::fd::BorrowedFd;
@@ -15,7 +20,7 @@ use cache_core::ring::{ChunkRef, Reader, Ring};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use super::config::SendBackend;
+use super::config::Way;
 use super::connection::Key;
 use crate::uring::{Completion, Uring, ZeroCopy, ZeroCopyEvent};
 
@@ -50,6 +55,17 @@ impl Sender {
         Sender { zero_copy: ZeroCopy::new(ring.clone()), ring, reader }
     }
 
+    /// Registers the ring's memory for zero-copy sends, unless its pages are renewed meanwhile; whether it was.
+    ///
+    /// # Errors
+    /// ENOMEM mostly: over the limit on locked memory. Sends go on as they would without.
+    pub(super) fn register(&mut self, uring: &Uring) -> Result<bool, Errno> {
+        if self.ring.renews_pages() {
+            return Ok(false);
+        }
+        self.zero_copy.register(uring).map(|()| true)
+    }
+
     /// The ring's reader, for questions.
     pub(super) fn reader(&self) -> &Reader {
         &self.reader
@@ -65,18 +81,18 @@ impl Sender {
     pub(super) fn send(
         &mut self,
         uring: &mut Uring,
-        way: SendBackend,
+        way: Way,
         socket: BorrowedFd<'_>,
         chunk: &ChunkRef,
         (from, len): (u32, u32),
         owner: Owner,
     ) -> Sent {
         let Some(lease) = self.reader.lease(chunk) else { return Sent::Gone };
-        if way == SendBackend::SendZc {
+        if way == Way::ZeroCopy {
             self.zero_copy.send(uring, &self.reader, socket, lease, (from, len), owner);
             return Sent::UnderWay;
         }
-        let outcome = if way == SendBackend::Sendfile {
+        let outcome = if way == Way::Sendfile {
             let mut offset = chunk.file_offset + u64::from(from);
             rustix::fs::sendfile(socket, self.ring.file(), Some(&mut offset), len as usize)
         } else {
@@ -158,7 +174,7 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let mut uring = Uring::new(&UringConfig { connections_max: 64 }).expect("an io_uring");
             let piece = (0, LEN as u32);
-            let sent = sender.send(&mut uring, SendBackend::Sendfile, socket.as_fd(), &chunk, piece, (0, 0));
+            let sent = sender.send(&mut uring, Way::Sendfile, socket.as_fd(), &chunk, piece, (0, 0));
             (sent, sender.reader().valid(&chunk))
         });
         let mut got = vec![0; 1];

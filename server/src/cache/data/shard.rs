@@ -14,7 +14,7 @@ use cache_core::time::Time;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use slab::Slab;
 
-use super::config::{ShardConfig, TURN_CONNECTIONS};
+use super::config::{SendBackend, ShardConfig, TURN_CONNECTIONS};
 use super::connection::{Connection, Key};
 use super::counters::ShardRow;
 use super::meter::Meter;
@@ -141,8 +141,26 @@ impl Shard {
             started: Instant::now(),
             config,
         };
+        shard.register_ring();
         shard.arm_accept();
         Ok(shard)
+    }
+
+    fn register_ring(&mut self) {
+        if self.config.send != SendBackend::SendZc {
+            return;
+        }
+        match self.sender.register(&self.uring) {
+            Ok(registered) => self.links.counters.zero_copy_registered.set(u64::from(registered)),
+            Err(error) => {
+                self.links.counters.zero_copy_register_failed.one();
+                tracing::warn!(
+                    %error,
+                    "the ring's memory cannot be registered for zero-copy sends, which cost more without: raise the \
+                     locked-memory limit (LimitMEMLOCK=) to memory_mib for each shard, or grant CAP_IPC_LOCK"
+                );
+            }
+        }
     }
 
     /// Serves until told to stop.
