@@ -191,6 +191,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) observer: &'a Observer,
     pub(crate) soak: Option<Soak>,
     pub(crate) limit_p99_ms: Option<f64>,
+    /// Joins are what is measured: every one counts.
+    pub(crate) joins: bool,
     /// Refused joins do not fail the run.
     pub(crate) refusals_pass: bool,
     /// Nor does the tool's slowness.
@@ -213,8 +215,9 @@ pub(crate) fn report(seen: &Seen, terms: &Terms<'_>) -> Report {
         if account.temper != Temper::Good {
             continue;
         }
-        let comes_too_late =
-            account.intended_us >= seen.span.start_us && account.intended_us + TOO_LATE_US > seen.span.end_us;
+        let comes_too_late = !terms.joins
+            && account.intended_us >= seen.span.start_us
+            && account.intended_us + TOO_LATE_US > seen.span.end_us;
         if comes_too_late && account.joined_us.is_none() && account.trouble.is_none() {
             continue;
         }

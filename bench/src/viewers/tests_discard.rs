@@ -106,6 +106,16 @@ fn a_stream_that_begins_in_the_middle_of_a_packet_is_met() {
 }
 
 #[test]
+fn an_old_servers_status_line_is_met() {
+    for piece in [7, usize::MAX] {
+        let mut bench = Bench::new(false, false);
+        let icy = [b"ICY 200 OK\r\nicy-name: x\r\n\r\n".as_slice(), &chunks(0..5, false).concat()].concat();
+        bench.draw(&icy, piece).expect("good");
+        assert_eq!((bench.got(), bench.account.wrong), ((0..5).collect(), 0));
+    }
+}
+
+#[test]
 fn chunked_encoding_comes_off() {
     for piece in [100, 3_000, usize::MAX] {
         let mut coded = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
