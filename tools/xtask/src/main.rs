@@ -1,15 +1,17 @@
 //! `cargo xtask demo` shows the whole system at work; `cargo xtask test` runs every check there is; `cargo xtask
-//! perf-viewers` measures.
+//! perf` measures.
 //!
 //! | module | its one job |
 //! |---|---|
 //! | [`demo`] | a stream through two domains, with viewers, a live view and a report |
-//! | [`perf`] | an experiment of `perf/README.md` |
+//! | [`perf`] | the experiments of `perf/README.md` |
+//! | [`host`] | packages of the machine |
 //! | [`test`] | format, clippy, builds and all tests, in order, up to the first failure |
 //! | [`cargo`] | running cargo and finding what it built |
 
 mod cargo;
 mod demo;
+mod host;
 mod perf;
 mod test;
 
@@ -32,8 +34,10 @@ enum Task {
     /// Installs what the tests need where it may (Debian packages, as root), then runs format, clippy, build, unit,
     /// property, architecture, end-to-end, documentation and loom tests; stops at the first failure.
     Test,
+    /// Measures Weircast beside nginx, icecast2, varnish and the bare ceiling. See perf/README.md.
+    Perf(perf::Options),
     /// Measures one cache: N viewers of one stream on one shard, in release. See perf/README.md.
-    PerfViewers(perf::Options),
+    PerfViewers(perf::ViewersOptions),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse_from(words).command {
         Task::Demo(options) => demo::run(&options),
         Task::Test => test::run(),
+        Task::Perf(options) => perf::run(&options),
         Task::PerfViewers(options) => perf::viewers(&options),
     };
     match result {

@@ -43,6 +43,8 @@ enum Task {
     Serve(Serve),
     /// Sends each chunk to N sinks when it is due; prints how late they came as JSON.
     Push(Push),
+    /// Writes the generated stream's first chunks as files 0.ts, 1.ts ... for other servers to serve.
+    Files(Files),
     /// Sends chunks to N sinks as fast as they go; prints bytes and CPU time as JSON.
     Flood(Flood),
 }
@@ -73,6 +75,14 @@ struct Serve {
     /// Ends with the thread that started it.
     #[arg(long, hide = true)]
     with_parent: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+struct Files {
+    #[command(flatten)]
+    content: Content,
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    count: u64,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -113,6 +123,7 @@ struct Span {
 fn main() -> ExitCode {
     let result = make_room().and_then(|()| match Arguments::parse().command {
         Task::Serve(options) => serve(&options),
+        Task::Files(options) => slots::files(&options.content.dir, options.content.kbps, options.count),
         Task::Push(options) => sinks::push(&options),
         Task::Flood(options) => sinks::flood(&options),
     });

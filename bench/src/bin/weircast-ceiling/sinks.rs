@@ -22,7 +22,13 @@ const DISCARD_BYTES: usize = 1 << 20;
 const CHUNK_US: u64 = 200_000;
 
 /// Between the last join and the measured span (our guess).
-const SETTLE: Duration = Duration::from_millis(600);
+const SETTLE: Duration = Duration::from_millis(1_000);
+
+/// Joins begun in a second (our guess: each costs a tenth of a millisecond here).
+const JOINS_PER_SECOND: f64 = 3_000.0;
+
+/// Longest wait for a socket.
+const WAIT: Duration = Duration::from_millis(20);
 
 /// Sinks from one source address: a loopback address has about 28 000 ports for one destination.
 const SINKS_PER_SOURCE: usize = 16_000;
@@ -77,13 +83,20 @@ pub(crate) fn push(options: &Push) -> Result<()> {
             while (bad - good) as f64 > NEAR * good as f64 {
                 let (row, p99) = paced(options, at)?;
                 rows.push(row);
-                if p99.is_some_and(|p99| p99 < limit) { (good, found) = (at, at) } else { bad = at }
+                if p99.is_some_and(|p99| p99 < limit) {
+                    (good, found) = (at, at)
+                } else {
+                    bad = at
+                }
                 at = (good + bad) / 2;
             }
             reach = Some(found);
         }
     }
-    println!("{}", serde_json::json!({ "dir": options.content.dir, "kbps": options.content.kbps, "rows": rows, "reach": reach }));
+    println!(
+        "{}",
+        serde_json::json!({ "dir": options.content.dir, "kbps": options.content.kbps, "rows": rows, "reach": reach })
+    );
     Ok(())
 }
 
@@ -173,38 +186,46 @@ fn measure(content: &Content, span: Span, sinks: usize, path: &str) -> Result<Se
         lost: 0,
     };
     let clock = Clock { origin_us: server.origin_us, first: server.first, chunk_bytes: plain_bytes(content.kbps) };
-    let mut turn = |poll: &mut Poll, all: &mut Vec<Option<Sink>>, wait, seen: &mut Seen, counts: bool| -> Result<Duration> {
-        match poll.poll(&mut events, Some(wait)) {
-            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
-            _ => {}
-        }
-        let begun = Instant::now();
-        for event in &events {
-            let Some(sink) = all.get_mut(event.token().0) else { continue };
-            let Some(open) = sink else { continue };
-            if !drain(open, &mut buffer, clock, seen, counts) {
-                *sink = None;
-                seen.lost += 1;
+    let mut turn =
+        |poll: &mut Poll, all: &mut Vec<Option<Sink>>, wait, seen: &mut Seen, counts: bool| -> Result<Duration> {
+            match poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+                _ => {}
             }
-        }
-        Ok(begun.elapsed())
-    };
+            let begun = Instant::now();
+            for event in &events {
+                let Some(sink) = all.get_mut(event.token().0) else { continue };
+                let Some(open) = sink else { continue };
+                if !drain(open, &mut buffer, clock, seen, counts) {
+                    *sink = None;
+                    seen.lost += 1;
+                }
+            }
+            Ok(begun.elapsed())
+        };
+    let begun = Instant::now();
     for id in 0..sinks {
         let mut socket = connect(server.listen, id, &request)?;
         poll.registry().register(&mut socket, Token(id), Interest::READABLE)?;
         all.push(Some(Sink { socket, head: Vec::new(), seq: 0, lacks: 0 }));
-        if id % 32 == 31 {
-            turn(&mut poll, &mut all, Duration::ZERO, &mut seen, false)?;
+        // Joins are spread over time, so that what has arrived meanwhile is taken in.
+        let due = begun + Duration::from_secs_f64((id + 1) as f64 / JOINS_PER_SECOND);
+        loop {
+            let wait = due.saturating_duration_since(Instant::now());
+            turn(&mut poll, &mut all, wait, &mut seen, false)?;
+            if Instant::now() >= due {
+                break;
+            }
         }
     }
     let settled = Instant::now() + SETTLE;
     while Instant::now() < settled {
-        turn(&mut poll, &mut all, Duration::from_millis(20), &mut seen, false)?;
+        turn(&mut poll, &mut all, WAIT, &mut seen, false)?;
     }
     let (begun, cpu) = (Instant::now(), server.cpu_s()?);
     let mut busy = Duration::ZERO;
     while begun.elapsed().as_secs_f64() < span.seconds {
-        busy += turn(&mut poll, &mut all, Duration::from_millis(20), &mut seen, true)?;
+        busy += turn(&mut poll, &mut all, WAIT, &mut seen, true)?;
     }
     seen.seconds = begun.elapsed().as_secs_f64();
     seen.server_cpu_s = server.cpu_s()? - cpu;

@@ -44,8 +44,47 @@ pub(crate) struct Slots {
 enum Fill {
     /// The same bytes each time.
     Plain(Vec<u8>),
-    /// The self-checking stream.
-    Generated { generator: Box<Generator>, slicer: Box<Slicer>, cut: Outbox<Slice>, ready: VecDeque<Slice> },
+    Generated(Box<Stream>),
+}
+
+/// The self-checking stream.
+struct Stream {
+    generator: Generator,
+    slicer: Slicer,
+    cut: Outbox<Slice>,
+    ready: VecDeque<Slice>,
+}
+
+impl Stream {
+    fn new(kbps: u64) -> Stream {
+        let config = GeneratorConfig { rate: BitRate::from_kbps(kbps), ..GeneratorConfig::default() };
+        let slicer = Slicer::new(SlicerConfig::default());
+        Stream { generator: Generator::new(config), slicer, cut: Outbox::new(), ready: VecDeque::new() }
+    }
+
+    fn next(&mut self) -> Result<Slice> {
+        loop {
+            if let Some(slice) = self.ready.pop_front() {
+                return Ok(slice);
+            }
+            let mut picture = Vec::new();
+            self.generator.next_frame(&mut picture);
+            let pushed = self.slicer.push(WallClock::default(), &picture, &mut self.cut);
+            pushed.context("the generated stream cannot be sliced")?;
+            self.ready.extend(self.cut.drain());
+        }
+    }
+}
+
+/// Writes the first `count` chunks of the generated stream to files in `dir`.
+pub(crate) fn files(dir: &Path, kbps: u64, count: u64) -> Result<()> {
+    let mut stream = Stream::new(kbps);
+    for seq in 0..count {
+        let path = dir.join(format!("{seq}.ts"));
+        std::fs::write(&path, stream.next()?.stream_bytes())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Where to send from, and how much.
@@ -77,13 +116,7 @@ impl Slots {
         let fill = if plain {
             Fill::Plain((0..plain_bytes(kbps)).map(|at| (at % 251) as u8).collect())
         } else {
-            let config = GeneratorConfig { rate: BitRate::from_kbps(kbps), ..GeneratorConfig::default() };
-            Fill::Generated {
-                generator: Box::new(Generator::new(config)),
-                slicer: Box::new(Slicer::new(SlicerConfig::default())),
-                cut: Outbox::new(),
-                ready: VecDeque::new(),
-            }
+            Fill::Generated(Box::new(Stream::new(kbps)))
         };
         let mut slots = Slots { file, stride, fill, lengths: vec![0; SLOTS as usize], head: 0 };
         for _ in 0..SLOTS {
@@ -97,15 +130,7 @@ impl Slots {
         let offset = (self.head % SLOTS) * self.stride;
         let written = match &mut self.fill {
             Fill::Plain(bytes) => put(&self.file, offset, self.stride, bytes)?,
-            Fill::Generated { generator, slicer, cut, ready } => loop {
-                if let Some(slice) = ready.pop_front() {
-                    break put(&self.file, offset, self.stride, slice.stream_bytes())?;
-                }
-                let mut picture = Vec::new();
-                generator.next_frame(&mut picture);
-                slicer.push(WallClock::default(), &picture, cut).context("the generated stream cannot be sliced")?;
-                ready.extend(cut.drain());
-            },
+            Fill::Generated(stream) => put(&self.file, offset, self.stride, stream.next()?.stream_bytes())?,
         };
         self.lengths[(self.head % SLOTS) as usize] = written;
         self.head += 1;
@@ -114,10 +139,7 @@ impl Slots {
 
     /// The bytes of chunk `seq`, or of the one that has taken its slot.
     pub(crate) fn chunk(&self, seq: u64) -> Range {
-        Range {
-            offset: (seq % SLOTS) * self.stride + HEAD_BYTES as u64,
-            left: self.lengths[(seq % SLOTS) as usize],
-        }
+        Range { offset: (seq % SLOTS) * self.stride + HEAD_BYTES as u64, left: self.lengths[(seq % SLOTS) as usize] }
     }
 
     /// The response with that chunk.
