@@ -25,6 +25,11 @@ fn run_all() -> Result<()> {
     }
     step("documentation tests", cargo::cargo()?.args(["test", "--workspace", "--doc"]))?;
     step("loom: every interleaving of publish, lease and reuse", &mut loom()?)?;
+    // In a process of its own, because it goes into a namespace of its own. The binaries are those built above.
+    step(
+        "harness: every experiment once",
+        Command::new(std::env::current_exe()?).args(["perf", "--quick", "--debug"]),
+    )?;
     Ok(())
 }
 

@@ -39,7 +39,7 @@ use stage::Stage;
 pub(crate) use viewers::{Options as ViewersOptions, viewers};
 
 /// Without a switch: every experiment of the default run, recorded.
-#[derive(clap::Args, Clone, Debug, Default)]
+#[derive(clap::Args, Debug)]
 pub(crate) struct Options {
     /// Small numbers and short spans, in under three minutes: does everything run, is every byte right and every viewer
     /// served? Judges no time and records nothing.
@@ -63,11 +63,6 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// What belongs to `cargo xtask test`: the quick run on the debug build.
-    pub(crate) fn check() -> Options {
-        Options { quick: true, debug: true, pairs: 1, ..Options::default() }
-    }
-
     fn command(&self) -> String {
         let only: String = self.only.iter().map(|name| format!(" --only {name}")).collect();
         format!("cargo xtask perf{only} --pairs {}", self.pairs)
@@ -144,5 +139,14 @@ fn build(debug: bool) -> Result<()> {
     if !debug {
         build.arg("--release");
     }
-    cargo::step("building", &mut build)
+    cargo::step("building", &mut build)?;
+    if !cargo::root()?.join("server/examples/fan_out.rs").is_file() {
+        return Ok(());
+    }
+    let mut example = cargo::cargo()?;
+    example.args(["build", "-p", "weircast-server", "--example", "fan_out"]);
+    if !debug {
+        example.arg("--release");
+    }
+    cargo::step("building the timer of first bytes", &mut example)
 }

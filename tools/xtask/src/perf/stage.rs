@@ -19,6 +19,9 @@ use super::memory_files::ChunkDirs;
 /// A server that takes longer to start is broken (our guess; varnish compiles its configuration in one to two seconds).
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// For a rival to end by itself (our guess; varnish takes a tenth of a second).
+const END_LIMIT: Duration = Duration::from_secs(3);
+
 /// Between two looks at the stop flag.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -56,11 +59,13 @@ pub(crate) struct Stage {
     started: AtomicUsize,
 }
 
-/// A running server. Dropped, it is killed and the files that it leaves are removed.
+/// A running server. Dropped, it is ended (a rival is asked first, so that its children end too) and the files that it leaves are removed.
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     process: Process,
+    /// Asked to end before it is killed.
+    is_asked: bool,
     files: Vec<PathBuf>,
 }
 
@@ -116,7 +121,7 @@ impl Stage {
         let ready = process.wait_ready(START_LIMIT)?;
         let address = ready["listen"].as_str().and_then(|listen| listen.parse().ok());
         let address = address.with_context(|| format!("{name}'s ready line has no `listen`: {ready}"))?;
-        Ok((Server { name, address, process, files: Vec::new() }, ready))
+        Ok((Server { name, address, process, is_asked: false, files: Vec::new() }, ready))
     }
 
     /// Starts a rival on the server's CPU and waits until it takes connections at `port`.
@@ -131,7 +136,7 @@ impl Stage {
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        Ok(Server { name, address, process, files: Vec::new() })
+        Ok(Server { name, address, process, is_asked: true, files: Vec::new() })
     }
 
     /// Waits until `process` has ended, with a `look` ten times a second; whether it ended with success. An error after
@@ -185,6 +190,11 @@ fn anonymous_kib(pid: u32) -> Result<u64> {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if self.is_asked {
+            self.process.terminate();
+            // What comes of it does not matter: it is killed now.
+            let _ = self.process.wait_exit(END_LIMIT);
+        }
         self.process.kill();
         for file in &self.files {
             // It may never have been made.
