@@ -6,16 +6,20 @@
 //!  serve   generator --> slots in a file --sendfile--> whoever sends a GET        (this core)
 //!  push    starts `serve`; N sinks that throw away what comes and time it         (the other core)
 //!  flood   the same without pace: bytes per second and per CPU-second
+//!  files   the same chunks as files, for web servers
+//!  relay   a chunk from one socket to another: how soon
 //! ```
 //! | module | its one job |
 //! |---|---|
 //! | [`slots`] | the file, and what stands in it |
 //! | [`server`] | the loop |
+//! | [`relay`] | how soon a first byte can be there |
 //! | [`sinks`] | the other end of `push` and `flood` |
 //!
 //! It speaks as much HTTP as `weircast-load` needs to measure it exactly as it measures the others: `GET /live/NAME.ts`
 //! is the stream from its next chunk on, `GET /live/NAME/SEQ.ts` one chunk with the connection kept alive.
 
+mod relay;
 mod server;
 mod sinks;
 mod slots;
@@ -43,6 +47,8 @@ enum Task {
     Serve(Serve),
     /// Sends each chunk to N sinks when it is due; prints how late they came as JSON.
     Push(Push),
+    /// Passes chunks from one socket to another; prints how soon the first byte is there as `ready {json}`.
+    Relay(Relay),
     /// Writes the generated stream's first chunks as files 0.ts, 1.ts ... for other servers to serve.
     Files(Files),
     /// Sends chunks to N sinks as fast as they go; prints bytes and CPU time as JSON.
@@ -75,6 +81,20 @@ struct Serve {
     /// Ends with the thread that started it.
     #[arg(long, hide = true)]
     with_parent: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+struct Relay {
+    /// Length of a chunk.
+    #[arg(long, default_value_t = 50_000)]
+    bytes: usize,
+    #[arg(long, default_value_t = 500)]
+    chunks: usize,
+    /// The CPU of the relay, and that of publisher and peer; any when not said.
+    #[arg(long)]
+    cpu: Option<usize>,
+    #[arg(long)]
+    sink_cpu: Option<usize>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -124,6 +144,7 @@ fn main() -> ExitCode {
     let result = make_room().and_then(|()| match Arguments::parse().command {
         Task::Serve(options) => serve(&options),
         Task::Files(options) => slots::files(&options.content.dir, options.content.kbps, options.count),
+        Task::Relay(options) => relay::run(&options),
         Task::Push(options) => sinks::push(&options),
         Task::Flood(options) => sinks::flood(&options),
     });

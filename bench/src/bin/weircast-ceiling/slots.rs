@@ -21,8 +21,9 @@ use cache_core::units::BitRate;
 /// 51.2 s, as a cache keeps.
 pub(crate) const SLOTS: u64 = 256;
 
-/// A reader so far behind is dropped: half of the slots are then still unwritten in front of it.
-pub(crate) const BEHIND_MAX: u64 = SLOTS / 2;
+/// A reader so far behind, 2 s, is dropped: it was not served in time, and to go on would be to send it what nobody
+/// wants any more. Its slots are far from being overwritten then.
+pub(crate) const BEHIND_MAX: u64 = 10;
 
 /// The response head, padded by a field without meaning.
 const HEAD_BYTES: usize = 128;

@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result};
 
+use weircast_testbed::Process;
+
 use super::stage::{Server, Stage};
 
 /// Memory of the cache's rings; a window of 51.2 s of one stream of 20 Mbit/s is 128 MiB.
@@ -33,4 +35,13 @@ pub(crate) fn ceiling(stage: &Stage, kbps: u64) -> Result<Server> {
     let dir = stage.dirs.best().display().to_string();
     let args = ["serve", "--kbps", &kbps.to_string(), "--dir", &dir].map(str::to_owned);
     Ok(stage.ours("ceiling", "weircast-ceiling", &args)?.0)
+}
+
+/// A bare relay of so many chunks, which tells its quantiles in its ready line.
+pub(crate) fn relay(stage: &Stage, chunks: &str) -> Result<Process> {
+    let mut args: Vec<String> = ["relay", "--chunks", chunks].map(str::to_owned).to_vec();
+    if stage.cpus.server.is_some() {
+        args.extend(["--cpu", "0", "--sink-cpu", "1"].map(str::to_owned));
+    }
+    stage.spawn("relay", &stage.programs.path("weircast-ceiling")?, &args, None)
 }

@@ -1,4 +1,5 @@
-//! From publishing a chunk to its first byte at one peer, on an idle cache, over Weircast's protocol.
+//! From publishing a chunk to its first byte at one peer, on an idle cache, over Weircast's protocol; and through a bare
+//! relay from socket to socket.
 
 use std::time::Duration;
 
@@ -17,12 +18,24 @@ const EXAMPLE: &str = "examples/fan_out";
 const SINCE: [&str; 2] = ["first byte sent", "last byte sent"];
 
 pub(super) fn run(stage: &Stage) -> Result<Outcome> {
-    let mut outcome = Outcome::new(&["to the peer's first byte, from the chunk's", "p50 us", "p99 us"]);
+    let mut outcome = Outcome::new(&["who", "to the peer's first byte, from the chunk's", "p50 us", "p99 us"]);
     let Ok(program) = stage.programs.path(EXAMPLE) else {
         outcome.skip("the example fan_out of weircast-server, which times first bytes, is not built");
         return Ok(outcome);
     };
     let mut figures = Figures::default();
+    for _ in 0..stage.pairs {
+        let chunks = stage.pick("500", "50");
+        let mut relay = ours::relay(stage, chunks)?;
+        let floor = relay.wait_ready(Duration::from_secs(60))?;
+        for (since, key) in SINCE.iter().zip(["since_first_byte_us", "since_last_byte_us"]) {
+            for quantile in ["p50", "p99"] {
+                let value = floor[key][quantile].as_f64().context("the relay tells its quantiles")?;
+                figures.add(format!("floor {since} {quantile}"), value);
+            }
+        }
+        outcome.runs.push(json!({ "relay": floor }));
+    }
     for pair in 0..stage.pairs {
         eprintln!("  run {}", pair + 1);
         let server = ours::cache(stage, "")?;
@@ -49,8 +62,13 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
         outcome.runs.push(json!({ "fan_out": text }));
     }
     for since in SINCE {
-        let [p50, p99] = ["p50", "p99"].map(|quantile| figures.shown(&format!("{since} {quantile}"), 0));
-        outcome.row([since.to_owned(), p50, p99]);
+        let cells = |who: &str| ["p50", "p99"].map(|quantile| figures.shown(&format!("{who}{since} {quantile}"), 0));
+        for (name, who) in [("ceiling", "floor "), ("Weircast", "")] {
+            let [p50, p99] = cells(who);
+            outcome.row([name.to_owned(), since.to_owned(), p50, p99]);
+        }
+        let medians = ["", "floor "].map(|who| figures.median(&format!("{who}{since} p50")));
+        outcome.ratio(format!("p50-since-{}-to-ceiling", since.replace(' ', "-")), medians[0], medians[1]);
     }
     Ok(outcome)
 }
