@@ -24,3 +24,11 @@ pub(crate) fn make_room(viewers: usize) -> Result<()> {
     setrlimit(Resource::Nofile, limit)?;
     Ok(())
 }
+
+/// Raises the soft limit to the hard one.
+pub(crate) fn make_what_room_there_is() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)?;
+    Ok(())
+}

@@ -1,51 +1,60 @@
-//! `weircast-load`: publishes, watches, verifies every byte, and says how late each came.
+//! `weircast-load`: publishes, watches, verifies, and says how late each chunk came.
 //!
 //! ```text
-//!  publish   source (generator or file) --> pace --> native link | HTTP PUT --> cache
-//!  viewers   cache --> N links: pull | push | HTTP --> verify --> accounts --> report
-//!  run       both
+//!  publish   source (generator or file) --> pace --> native links | HTTP PUT --> server
+//!  viewers   server --> N links: pull | push | HTTP | GET --> verify or discard --> accounts --> report
+//!  run, joins, soak   both, joined by the timetable
 //! ```
 //! | module | its one job |
 //! |---|---|
 //! | [`options`] | the command line |
-//! | [`publish`] | a stream at its own pace |
-//! | [`viewers`] | N viewers on a few threads |
+//! | [`session`] | the command line's words into plans; publisher and viewers side by side |
+//! | [`publish`], [`timetable`] | streams at their own pace; when each chunk was due and written |
+//! | [`viewers`] | N viewers in threads and processes |
 //! | [`measure`] | what counts, and when |
+//! | [`server`], [`soak`] | the server's process under load; whether its memory grows |
+//! | [`ramp`] | the most viewers that are served in time |
 //! | [`report`] | the numbers and the verdict |
-//! | [`descriptors`] | room for the connections |
+//! | [`descriptors`], [`progress`], [`head`] | room for connections, a line on a terminal, a stream's newest chunk |
 //!
-//! The load is open: chunks are published, and viewers join, by schedule and not when the cache is ready for more.
+//! The load is open: chunks are published, and viewers join, by schedule and not when the server is ready for more.
 
 mod descriptors;
+mod head;
 mod measure;
 mod options;
+mod progress;
 mod publish;
+mod ramp;
 mod report;
+mod server;
+mod session;
+mod soak;
+mod timetable;
 mod viewers;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use cache_core::sign::{PublisherKey, stream_id};
-use cache_core::units::Epoch;
 use clap::Parser;
 
-use measure::wall_us;
-use options::{Arguments, Load, Task};
-use publish::{Source, Target, Upload};
-use report::Published;
-use viewers::{Extent, Plan, Trust};
+use options::{Arguments, Task};
+use session::{Session, Trial};
 
 fn main() -> ExitCode {
     let stop = Arc::new(AtomicBool::new(false));
+    let stopped = || stop.load(Ordering::Relaxed);
     let result = catch_signals(&stop).and_then(|()| match Arguments::parse().command {
-        Task::Run(options) => run(&options, &stop),
-        Task::Publish(options) => publish_only(&options, &stop),
-        Task::Viewers(options) => watch_only(&options, &stop),
+        Task::Run(options) => run(&options, &stopped),
+        Task::Publish(options) => publish(&options, &stopped),
+        Task::Viewers(options) => watch(&options, &stopped),
+        Task::Joins(options) => joins(&options, &stopped),
+        Task::Soak(options) => soak(&options, &stopped),
         Task::Check(options) => check(&options),
+        Task::Crew => viewers::serve_parent().map(|()| true),
     });
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -66,71 +75,66 @@ fn catch_signals(stop: &Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
-/// Publishes in one thread and watches in others.
-fn run(options: &options::Run, stop: &Arc<AtomicBool>) -> Result<bool> {
-    options.load.check(options.stream.input.is_none())?;
-    descriptors::make_room(options.load.viewers)?;
-    let (target, trust) = target(options.cache, &options.stream)?;
-    let source = source(&options.stream)?;
-    let over = Arc::new(AtomicBool::new(false));
-    let (begun, has_begun) = mpsc::channel();
-    let publisher = {
-        let over = over.clone();
-        let begun = move |origin_us| {
-            // The receiver waits for it, or is gone together with the run.
-            let _ = begun.send(origin_us);
-        };
-        let publish = move || publish::publish(&target, source, begun, || over.load(Ordering::Relaxed));
-        std::thread::Builder::new().name("publisher".to_owned()).spawn(publish).context("cannot start a thread")?
-    };
-    // Nothing comes when the publisher was refused.
-    let seen = has_begun.recv().ok().map(|origin_us| {
-        let generated = options.stream.input.is_none();
-        let mut plan = plan(options.cache, &options.stream.stream, &options.load, trust, generated);
-        plan.origin_us = Some(origin_us);
-        viewers::watch(plan, extent(&options.load), &|| stop.load(Ordering::Relaxed) || publisher.is_finished())
-    });
-    over.store(true, Ordering::Relaxed);
-    let late = publisher.join().map_err(|_| anyhow::anyhow!("the publisher's thread panicked"))?;
-    // What was seen is told even when the publisher has failed; that the run has failed is told too.
-    let seen = seen.transpose()?;
-    let passed = match &seen {
-        Some(seen) => tell(
-            &options.load,
-            seen,
-            options.stream.stream.as_str(),
-            late.as_ref().map_or(Published::Failed, Published::ByUs),
-        )?,
-        None => false,
-    };
-    late.context("publishing failed")?;
-    Ok(passed)
+/// Publishes in one thread and watches in others; a level after the other when there is a ramp.
+fn run(options: &options::Run, stopped: &dyn Fn() -> bool) -> Result<bool> {
+    let session = Session::publishing(&options.server, &options.stream, &options.load.watch)?;
+    let trial = Trial::of_load(&options.load, options.ramp.limit_p99_ms, options.shares.shares()?);
+    session.run(&trial, options.ramp.ramp, stopped)
 }
 
-fn publish_only(options: &options::Publish, stop: &Arc<AtomicBool>) -> Result<bool> {
-    let (target, _) = target(options.to, &options.stream)?;
-    let key = match &target.upload {
-        Upload::Native { key, epoch } => options::key_text(*epoch, &key.public()),
-        Upload::Http => String::new(),
+/// Watches what somebody else publishes.
+fn watch(options: &options::Viewers, stopped: &dyn Fn() -> bool) -> Result<bool> {
+    let session = Session::watching(options)?;
+    let trial = Trial::of_load(&options.load, options.ramp.limit_p99_ms, options.shares.shares()?);
+    session.run(&trial, options.ramp.ramp, stopped)
+}
+
+/// Joins at a rate; every one of them is a viewer that soon leaves.
+fn joins(options: &options::Joins, stopped: &dyn Fn() -> bool) -> Result<bool> {
+    let session = Session::publishing(&options.server, &options.stream, &options.watch)?;
+    session.run(&Trial::of_joins(options), None, stopped)
+}
+
+/// A long time with viewers that come and go, and an eye on the server's memory.
+fn soak(options: &options::Soak, stopped: &dyn Fn() -> bool) -> Result<bool> {
+    let session = Session::publishing(&options.server, &options.stream, &options.watch)?;
+    session.run(&Trial::of_soak(options)?, None, stopped)
+}
+
+fn publish(options: &options::Publish, stopped: &dyn Fn() -> bool) -> Result<bool> {
+    let (target, key) = session::target(options.to, options.url.as_ref(), &options.stream)?;
+    let times = match &options.times {
+        Some(path) => timetable::Timetable::create(path)?,
+        None => timetable::Timetable::in_memory()?,
     };
-    let ready = serde_json::json!({ "role": "load", "stream": target.stream.as_str(), "key": key });
+    let streams: Vec<&str> = target.names.iter().map(|name| name.as_str()).collect();
+    let key = key.map(|(epoch, key)| options::key_text(epoch, &key)).unwrap_or_default();
+    let ready = serde_json::json!({ "role": "load", "stream": options.stream.stream.as_str(), "key": key,
+        "streams": streams.len() });
+    descriptors::make_room(streams.len())?;
     let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let done = || stop.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() >= end);
-    publish::publish(&target, source(&options.stream)?, |_| println!("ready {ready}"), done)?;
-    Ok(true)
-}
-
-fn watch_only(options: &options::Viewers, stop: &Arc<AtomicBool>) -> Result<bool> {
-    options.load.check(options.generated)?;
-    descriptors::make_room(options.load.viewers)?;
-    let stream = stream_id(&options.stream);
-    let trust = match options.key.as_slice() {
-        [] => Trust::HashOnly(stream),
-        keys => Trust::Keys(options::key_ring(stream, keys)),
-    };
-    let plan = plan(options.cache, &options.stream, &options.load, trust, options.generated);
-    let seen = viewers::watch(plan, extent(&options.load), &|| stop.load(Ordering::Relaxed))?;
-    tell(&options.load, &seen, options.stream.as_str(), Published::Elsewhere)
+    let done = || stopped() || end.is_some_and(|end| Instant::now() >= end);
+    let source = session::source(&options.stream)?;
+    let ledger = publish::Ledger::default();
+    publish::publish(&target, source, &times, &ledger, || println!("ready {ready}"), done)?;
+    let published = ledger.take();
+    let ms = |durations: &measure::Durations| [0.5, 0.99, 1.0].map(|quantile| durations.ms(quantile));
+    let ([late50, late99, late_max], [took50, took99, took_max]) = (ms(&published.late), ms(&published.upload));
+    eprintln!("began late   p50 {late50:>8.1}  p99 {late99:>8.1}  max {late_max:>8.1} ms");
+    eprintln!("upload took  p50 {took50:>8.1}  p99 {took99:>8.1}  max {took_max:>8.1} ms");
+    let behind = late99 > report::LAG_MS_MIN;
+    if let Some(path) = &options.json {
+        let report = serde_json::json!({
+            "streams": streams.len(), "pieces": published.late.count(), "publisher_behind": behind,
+            "publish_lateness_ms": { "p50": late50, "p99": late99, "max": late_max },
+            "upload_ms": { "p50": took50, "p99": took99, "max": took_max },
+        });
+        std::fs::write(path, format!("{report:#}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if behind {
+        eprintln!("FAIL: the publisher fell behind its schedule: fewer --streams, or a quieter machine");
+    }
+    Ok(!behind || options.correctness_only)
 }
 
 /// Says what it found; the first thing that does not hold is the error.
@@ -145,64 +149,4 @@ fn check(options: &options::Check) -> Result<bool> {
         println!("ok       {cache} takes connections");
     }
     Ok(true)
-}
-
-/// What is published where, and by what its viewers judge it.
-fn target(cache: std::net::SocketAddr, options: &options::Stream) -> Result<(Target, Trust)> {
-    let stream = stream_id(&options.stream);
-    let (upload, trust) = if options.http {
-        (Upload::Http, Trust::HashOnly(stream))
-    } else {
-        let mut seed = [0; 32];
-        rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
-            .context("the kernel gives no random bytes")?;
-        let key = PublisherKey::from_seed(&seed);
-        // A stand-alone cache takes a greater term than the last publisher's; the clock in seconds is one.
-        let epoch = Epoch(wall_us() / 1_000_000);
-        let ring = options::key_ring(stream, &[(epoch.0, key.public())]);
-        (Upload::Native { key: Box::new(key), epoch }, Trust::Keys(ring))
-    };
-    Ok((Target { cache, stream: options.stream.clone(), secret: options.secret.clone(), upload }, trust))
-}
-
-fn source(options: &options::Stream) -> Result<Source> {
-    match &options.input {
-        Some(path) => Source::file(path),
-        None => Ok(Source::generated(options.kbps)),
-    }
-}
-
-fn plan(
-    cache: std::net::SocketAddr,
-    stream: &cache_core::wire::StreamName,
-    load: &Load,
-    trust: Trust,
-    generated: bool,
-) -> Plan {
-    Plan {
-        cache,
-        stream: stream.clone(),
-        way: load.way(),
-        verify: load.verify,
-        trust,
-        generated,
-        origin_us: None,
-        first_join_us: wall_us(),
-        joins_per_second: load.joins_per_second,
-    }
-}
-
-fn extent(load: &Load) -> Extent {
-    Extent { viewers: load.viewers, threads: load.threads.min(load.viewers), seconds: load.seconds }
-}
-
-/// Prints and writes the report; whether the run passes.
-fn tell(load: &Load, seen: &viewers::Seen, stream: &str, published: Published<'_>) -> Result<bool> {
-    let report = report::report(seen, load.mode_name(), stream, load.viewers, published);
-    print!("{}", report.text());
-    if let Some(path) = &load.json {
-        let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(report.is_good())
 }

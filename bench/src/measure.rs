@@ -8,12 +8,18 @@
 //! A chunk is *due* when its publisher's clock lies in the measured span; due chunks are the same for every viewer, and
 //! a viewer is *served* when it has each of them by the end of the grace and nothing wrong. Lateness is the arrival of
 //! a chunk's last byte minus the publisher's clock in its header: the schedule's moment, not the moment at which
-//! somebody got round to it, so that a stall is seen in every chunk that it held up. One host, one clock.
+//! somebody got round to it, so that a stall is seen in every chunk that it held up. One host, one clock. Lateness from
+//! the upload is the same minus the moment at which the publisher's last byte of the chunk was written: the server's part.
+//!
+//! A viewer that leaves by plan is served when it has everything between its first and its last chunk.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::viewers::Temper;
 
 /// Largest recorded duration; above it only "a minute" is known.
 const DURATION_US_MAX: u64 = 60_000_000;
@@ -24,8 +30,26 @@ pub(crate) fn wall_us() -> u64 {
 }
 
 /// Durations in microseconds, to 3 digits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub(crate) struct Durations(Histogram<u64>);
+
+/// As processes tell each other: each duration and how often it was.
+impl From<Durations> for Vec<(u64, u64)> {
+    fn from(durations: Durations) -> Vec<(u64, u64)> {
+        durations.0.iter_recorded().map(|at| (at.value_iterated_to(), at.count_at_value())).collect()
+    }
+}
+
+impl From<Vec<(u64, u64)>> for Durations {
+    fn from(pairs: Vec<(u64, u64)>) -> Durations {
+        let mut durations = Durations::new();
+        for (us, count) in pairs {
+            durations.record_many(us, count);
+        }
+        durations
+    }
+}
 
 impl Durations {
     pub(crate) fn new() -> Durations {
@@ -45,7 +69,7 @@ impl Durations {
         self.0.add(&other.0).expect("all have the same range");
     }
 
-    #[cfg(test)]
+    /// How many there are.
     pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }
@@ -54,10 +78,20 @@ impl Durations {
     pub(crate) fn ms(&self, q: f64) -> f64 {
         if self.0.is_empty() { 0.0 } else { self.0.value_at_quantile(q) as f64 / 1_000.0 }
     }
+
+    /// How many lie from `from_ms` (included) to `to_ms`.
+    pub(crate) fn between(&self, from_ms: f64, to_ms: f64) -> u64 {
+        let us = |ms: f64| (ms * 1_000.0) as u64;
+        self.0
+            .iter_recorded()
+            .filter(|at| (us(from_ms)..us(to_ms)).contains(&at.value_iterated_to()))
+            .map(|at| at.count_at_value())
+            .sum()
+    }
 }
 
 /// A set of chunk numbers near each other: one bit each from the first one on. Bounded by the run's length.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct SeqSet {
     base: u64,
     bits: Vec<u64>,
@@ -67,6 +101,17 @@ pub(crate) struct SeqSet {
 const SPAN_MAX: u64 = 24 * 3_600 * 5;
 
 impl SeqSet {
+    /// An empty set with room for `numbers` in a row, so that adding them allocates nothing.
+    pub(crate) fn with_room(numbers: u64) -> SeqSet {
+        SeqSet { base: 0, bits: Vec::with_capacity(numbers.min(SPAN_MAX) as usize / 64 + 1) }
+    }
+
+    /// The least and the greatest number in it.
+    pub(crate) fn ends(&self) -> Option<(u64, u64)> {
+        let word = self.bits.iter().rposition(|word| *word != 0)?;
+        Some((self.base, self.base + 64 * word as u64 + u64::from(self.bits[word].ilog2())))
+    }
+
     /// Adds `seq`; false when it was there, or is before the first one, or too far behind it.
     pub(crate) fn insert(&mut self, seq: u64) -> bool {
         if self.bits.is_empty() {
@@ -89,7 +134,7 @@ impl SeqSet {
 }
 
 /// Why a viewer was not served.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Trouble {
     /// It could not connect.
     Connect(String),
@@ -101,6 +146,8 @@ pub(crate) enum Trouble {
     Closed,
     /// The stream ended before the measured span did.
     Ended,
+    /// No whole chunk for so long after the join that nobody waits any more.
+    Silent,
 }
 
 impl std::fmt::Display for Trouble {
@@ -111,30 +158,47 @@ impl std::fmt::Display for Trouble {
             Trouble::Protocol(why) => write!(f, "broken protocol: {why}"),
             Trouble::Closed => f.write_str("the cache closed the connection"),
             Trouble::Ended => f.write_str("the stream ended"),
+            Trouble::Silent => f.write_str("no whole chunk in 10 s"),
         }
     }
 }
 
-/// One viewer's account.
-#[derive(Clone, Debug, Default)]
+/// One viewer's account, from one join to its end. Who comes back has another.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Account {
+    pub(crate) temper: Temper,
+    /// Which of the streams it watches.
+    pub(crate) stream: usize,
     /// When it was scheduled to join (wall clock).
     pub(crate) intended_us: u64,
+    /// When its first byte of the server's came.
+    pub(crate) first_byte_us: Option<u64>,
     /// When its first chunk was complete.
     pub(crate) joined_us: Option<u64>,
-    /// Chunks that arrived and were not found wrong.
+    /// When it left by plan.
+    pub(crate) left_us: Option<u64>,
+    /// Chunks that arrived and were not found wrong (get mode: requests, by their moment).
     pub(crate) got: SeqSet,
+    /// The greatest number among them.
+    #[serde(skip)]
+    pub(crate) newest: Option<u64>,
     pub(crate) chunks: u64,
     pub(crate) bytes: u64,
+    /// Of these, those that came in the measured span.
+    pub(crate) span_bytes: u64,
     /// Chunks with a wrong byte, number or signature.
     pub(crate) wrong: u64,
     /// Chunks that the cache said it leaves out.
     pub(crate) skipped: u64,
+    /// How often it was sent to another cache, and went.
+    pub(crate) redirected: u64,
+    /// It was sent to another cache.
+    pub(crate) sent_elsewhere: bool,
     pub(crate) trouble: Option<Trouble>,
 }
 
 /// How chunks were verified.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Checked {
     /// Signature, hash and payload, in full.
     pub(crate) by_signature: u64,
@@ -144,8 +208,33 @@ pub(crate) struct Checked {
     pub(crate) by_payload: u64,
     /// Every byte equal to a chunk that was verified in full.
     pub(crate) by_comparison: u64,
-    /// Received and not looked at (`--verify`).
+    /// Discarded, but for the header or the packets that say which chunk it is (`--verify`).
     pub(crate) not: u64,
+    /// Bytes of chunks that were read, and that the kernel threw away unread.
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_discarded: u64,
+}
+
+/// Durations that a thread records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    /// Of good viewers, over due chunks: from the publisher's clock, and from the end of the upload.
+    pub(crate) lateness: Durations,
+    pub(crate) from_upload: Durations,
+    /// Of bad viewers, from the publisher's clock.
+    pub(crate) bad_lateness: Durations,
+}
+
+impl Figures {
+    pub(crate) fn new() -> Figures {
+        Figures { lateness: Durations::new(), from_upload: Durations::new(), bad_lateness: Durations::new() }
+    }
+
+    pub(crate) fn add(&mut self, other: &Figures) {
+        self.lateness.add(&other.lateness);
+        self.from_upload.add(&other.from_upload);
+        self.bad_lateness.add(&other.bad_lateness);
+    }
 }
 
 impl Checked {
@@ -155,6 +244,8 @@ impl Checked {
         self.by_payload += other.by_payload;
         self.by_comparison += other.by_comparison;
         self.not += other.not;
+        self.bytes_read += other.bytes_read;
+        self.bytes_discarded += other.bytes_discarded;
     }
 }
 

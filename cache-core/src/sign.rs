@@ -55,6 +55,12 @@ impl PublisherKey {
     pub fn sign_chunk(&self, header: &mut ChunkHeader, payload: &[u8]) {
         debug_assert_eq!(header.payload_len as usize, payload.len());
         header.hash = payload_hash(payload);
+        self.sign_header(header);
+    }
+
+    /// Fills in `header`'s signature; its hash must be there already ([`payload_hash`]): for a payload that several
+    /// streams carry.
+    pub fn sign_header(&self, header: &mut ChunkHeader) {
         header.signature = self.0.sign(&header.signed_bytes()).to_bytes();
     }
 

@@ -1,12 +1,16 @@
 //! Bytes of a native link, taken apart into frames. A chunk is compared while it arrives and is not kept; only the
-//! first arrival of each is collected, to be verified in full.
+//! first arrival of each is collected, to be verified in full. Without verifying, a chunk's head is read and its payload
+//! is left to the kernel to throw away ([`Appetite::Discard`]).
 
 use std::rc::Rc;
 
 use cache_core::limits::CONTROL_BODY_BYTES_MAX;
-use cache_core::wire::{CHUNK_HEADER_BYTES, ChunkHeader, DecodeError, FRAME_HEAD_BYTES, Frame, FrameHead, KIND_CHUNK};
+use cache_core::wire::{
+    CHUNK_HEADER_BYTES, CHUNK_PREFIX_BYTES, ChunkHeader, DecodeError, FRAME_HEAD_BYTES, Frame, FrameHead, KIND_CHUNK,
+};
 
 use super::library::{Chunk, Library};
+use super::{Appetite, Discarded};
 
 /// What has arrived whole.
 #[derive(Debug)]
@@ -76,10 +80,59 @@ impl Intake {
         library: &mut Library,
         mut arrived: impl FnMut(Arrival, &mut Library),
     ) -> Result<(), DecodeError> {
+        library.checked.bytes_read += bytes.len() as u64;
         while !bytes.is_empty() || self.is_whole() {
             bytes = self.step(bytes, library, &mut arrived)?;
         }
         Ok(())
+    }
+
+    /// What is wanted next.
+    pub(crate) fn wants(&self) -> Appetite {
+        let missing = |len: usize| Appetite::Read(len - self.part.len());
+        match &self.at {
+            At::Discard { left, .. } | At::Pass { left } => Appetite::Discard(*left),
+            _ if self.verify => Appetite::Read(usize::MAX),
+            // A chunk is what comes most often.
+            At::Head => missing(CHUNK_PREFIX_BYTES),
+            At::Body { len, .. } => missing(*len),
+            At::ChunkHeader { .. } => missing(CHUNK_HEADER_BYTES),
+            At::Compare { .. } | At::Collect { .. } => Appetite::Read(usize::MAX),
+        }
+    }
+
+    /// `len` bytes were thrown away unread, no more than [`Intake::wants`] allowed.
+    pub(crate) fn discarded(
+        &mut self,
+        len: usize,
+        library: &mut Library,
+        mut arrived: impl FnMut(Arrival, &mut Library),
+    ) -> Discarded {
+        let (At::Discard { left, .. } | At::Pass { left }) = &mut self.at else {
+            debug_assert!(false, "nothing was to be discarded");
+            return Discarded::Part;
+        };
+        *left = left.saturating_sub(len);
+        library.checked.bytes_discarded += len as u64;
+        if *left > 0 {
+            return Discarded::Part;
+        }
+        self.pass(library, &mut arrived);
+        Discarded::Whole
+    }
+
+    /// The end of a payload that nobody looked at.
+    fn pass(&mut self, library: &mut Library, arrived: &mut impl FnMut(Arrival, &mut Library)) {
+        match std::mem::replace(&mut self.at, At::Head) {
+            At::Discard { header, .. } => {
+                let right = library.note(&header);
+                self.end(header, right, library, arrived);
+            }
+            _ => {
+                self.part.clear();
+                arrived(Arrival::Earlier, library);
+            }
+        }
     }
 
     /// Whether the present part needs no further byte (an empty payload or body).
@@ -159,23 +212,11 @@ impl Intake {
                 }
                 Ok(rest)
             }
-            At::Discard { header, left } => {
+            At::Discard { left, .. } | At::Pass { left } => {
                 let len = bytes.len().min(*left);
                 *left -= len;
                 if *left == 0 {
-                    let header = *header;
-                    library.note(&header);
-                    self.end(header, true, library, arrived);
-                }
-                Ok(&bytes[len..])
-            }
-            At::Pass { left } => {
-                let len = bytes.len().min(*left);
-                *left -= len;
-                if *left == 0 {
-                    self.at = At::Head;
-                    self.part.clear();
-                    arrived(Arrival::Earlier, library);
+                    self.pass(library, arrived);
                 }
                 Ok(&bytes[len..])
             }

@@ -4,19 +4,23 @@
 //! some requests are always parked at the cache and a new chunk needs no round trip. *Push*: `Open`, then `Subscribe`.
 //! Both begin at the newest chunk.
 
+use std::net::SocketAddr;
+
 use cache_core::peer_id::PeerId;
 use cache_core::units::{ChunkSeq, DomainId, StreamId};
 use cache_core::wire::codec::{Blob, List};
 use cache_core::wire::exchange::{Hello, Open, Request, Role, Run, StreamInfo, Subscribe};
 use cache_core::wire::{Frame, StreamName};
+use serde::{Deserialize, Serialize};
 
 use super::intake::{Arrival, Intake};
 use super::library::Library;
-use super::sink::Sink;
+use super::sink::{Arrived, Sink};
+use super::{Appetite, Discarded};
 use crate::measure::Trouble;
 
 /// How chunks are had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Wants {
     /// Asked for one by one, `ahead` of them beyond the newest.
     Pull { ahead: u16 },
@@ -32,6 +36,8 @@ pub(crate) struct NativeViewer {
     intake: Intake,
     /// The next number to ask for.
     next: ChunkSeq,
+    /// Where the cache sent this viewer.
+    instead: Option<SocketAddr>,
 }
 
 impl NativeViewer {
@@ -48,7 +54,12 @@ impl NativeViewer {
         };
         Frame::from(hello).encode(out);
         Frame::from(Open { stream: name.clone(), back: 0 }).encode(out);
-        NativeViewer { stream, wants, intake: Intake::new(verify), next: ChunkSeq::FIRST }
+        NativeViewer { stream, wants, intake: Intake::new(verify), next: ChunkSeq::FIRST, instead: None }
+    }
+
+    /// What is wanted next.
+    pub(crate) fn wants(&self) -> Appetite {
+        self.intake.wants()
     }
 
     /// Takes what the cache sent; what is to be sent is appended to `out`.
@@ -59,29 +70,55 @@ impl NativeViewer {
         sink: &mut Sink<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Trouble> {
-        let (stream, wants, next) = (self.stream, self.wants, &mut self.next);
+        let NativeViewer { stream, wants, intake, next, instead } = self;
         let mut result = Ok(());
-        let fed = self.intake.feed(bytes, library, |arrival, _| {
+        let fed = intake.feed(bytes, library, |arrival, library| {
             if result.is_ok() {
-                result = take(arrival, stream, wants, next, sink, out);
+                result = take(arrival, *stream, *wants, next, instead, library, sink, out);
             }
         });
         fed.map_err(|error| Trouble::Protocol(error.to_string()))?;
         result
     }
+
+    /// So many bytes came and were thrown away.
+    pub(crate) fn discarded(
+        &mut self,
+        len: usize,
+        library: &mut Library,
+        sink: &mut Sink<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Discarded, Trouble> {
+        let NativeViewer { stream, wants, intake, next, instead } = self;
+        let mut result = Ok(());
+        let discarded = intake.discarded(len, library, |arrival, library| {
+            result = take(arrival, *stream, *wants, next, instead, library, sink, out);
+        });
+        result.map(|()| discarded)
+    }
+
+    /// Where the cache sent this viewer, if it did.
+    pub(crate) fn instead(&self) -> Option<SocketAddr> {
+        self.instead
+    }
 }
 
+#[allow(clippy::too_many_arguments, reason = "a viewer's fields, taken apart for the intake's sake")]
 fn take(
     arrival: Arrival,
     stream: StreamId,
     wants: Wants,
     next: &mut ChunkSeq,
+    instead: &mut Option<SocketAddr>,
+    library: &Library,
     sink: &mut Sink<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), Trouble> {
     match arrival {
         Arrival::Chunk { header, bytes, right } => {
-            sink.chunk(header.seq.get(), header.published.micros(), bytes, right);
+            let seq = header.seq.get();
+            let published_us = header.published.micros();
+            sink.chunk(Arrived { seq, published_us, uploaded: library.uploaded(seq), bytes, right });
             if matches!(wants, Wants::Pull { .. }) {
                 ask(stream, next, 1, out);
             }
@@ -91,6 +128,10 @@ fn take(
             if matches!(wants, Wants::Pull { .. }) {
                 ask(stream, next, 1, out);
             }
+            Ok(())
+        }
+        Arrival::Frame(Frame::TryInstead(others)) => {
+            *instead = others.caches.iter().next().copied();
             Ok(())
         }
         Arrival::Frame(frame) => answer(frame, stream, wants, next, sink, out),
@@ -106,7 +147,7 @@ fn answer(
     out: &mut Vec<u8>,
 ) -> Result<(), Trouble> {
     match frame {
-        Frame::Welcome(_) | Frame::TryInstead(_) => Ok(()),
+        Frame::Welcome(_) => Ok(()),
         Frame::StreamInfo(StreamInfo { head, .. }) => {
             *next = head;
             match wants {

@@ -1,5 +1,8 @@
 //! Viewers without sockets: what they say, what they find wrong.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use cache_core::sign::{PublisherKey, stream_id};
 use cache_core::time::WallClock;
 use cache_core::units::{ChunkSeq, Epoch, StreamId};
@@ -9,11 +12,14 @@ use cache_core::wire::{
     CHUNK_PREFIX_BYTES, ChunkHeader, FRAME_HEAD_BYTES, Frame, FrameHead, RefusalReason, StreamName,
 };
 
-use super::library::{Library, Trust};
+use super::layout::Layout;
+use super::library::Library;
 use super::native::{NativeViewer, Wants};
+use super::plan::{Plan, Schedule, Shares, Verify, Way};
 use super::sink::Sink;
-use crate::measure::{Account, Durations, Measured, Trouble};
-use crate::options::key_ring;
+use super::{Appetite, Discarded};
+use crate::measure::{Account, Figures, Measured, Trouble};
+use crate::options::Arrivals;
 
 const EPOCH: Epoch = Epoch(3);
 
@@ -29,8 +35,36 @@ fn publisher() -> PublisherKey {
     PublisherKey::from_seed(&[7; 32])
 }
 
+/// What a native viewer's library needs to know.
+pub(super) fn plan() -> Plan {
+    Plan {
+        server: std::net::SocketAddr::from(([127, 0, 0, 1], 1)),
+        host: "cache".to_owned(),
+        path: "/live/{stream}.ts".to_owned(),
+        tables: true,
+        names: vec!["live".to_owned()],
+        way: Way::Http,
+        verify: Verify::All,
+        keys: vec![(EPOCH.0, publisher().public())],
+        generated: false,
+        kbps: 2_000,
+        times: None,
+        joins: Schedule { first_us: 0, per_second: 100, arrivals: Arrivals::Even },
+        shares: Shares::default(),
+        hold_us: None,
+        churn: 0.0,
+        follow: false,
+        chunks: 0,
+    }
+}
+
+pub(super) fn library_of(plan: &Plan) -> Library {
+    let layout = Rc::new(RefCell::new(Layout::new(plan.kbps, plan.tables)));
+    Library::new(plan, 0, &name(), None, layout)
+}
+
 fn library() -> Library {
-    Library::new(Trust::Keys(key_ring(stream(), &[(EPOCH.0, publisher().public())])), false, None)
+    library_of(&plan())
 }
 
 /// A chunk's frame, with this payload.
@@ -78,8 +112,7 @@ fn info(head: u64) -> Vec<u8> {
 struct Bench {
     viewer: NativeViewer,
     account: Account,
-    lateness: Durations,
-    newest: Option<u64>,
+    figures: Figures,
     said: Vec<u8>,
 }
 
@@ -87,14 +120,35 @@ impl Bench {
     fn new(wants: Wants, verify: bool) -> Bench {
         let mut said = Vec::new();
         let viewer = NativeViewer::new(&name(), wants, verify, &mut said);
-        Bench { viewer, account: Account::default(), lateness: Durations::new(), newest: None, said }
+        Bench { viewer, account: Account::default(), figures: Figures::new(), said }
     }
 
     fn feed(&mut self, library: &mut Library, bytes: &[u8]) -> Result<(), Trouble> {
         let span = Some(Measured { start_us: 0, end_us: u64::MAX });
-        let mut sink =
-            Sink { account: &mut self.account, lateness: &mut self.lateness, span, newest: &mut self.newest };
+        let mut sink = Sink { account: &mut self.account, figures: &mut self.figures, span };
         self.viewer.feed(bytes, library, &mut sink, &mut self.said)
+    }
+
+    /// Feeds as a socket does that holds `bytes`: what is to be discarded is not seen by the viewer.
+    fn draw(&mut self, library: &mut Library, mut bytes: &[u8]) -> Result<(), Trouble> {
+        let span = Some(Measured { start_us: 0, end_us: u64::MAX });
+        while !bytes.is_empty() {
+            let mut sink = Sink { account: &mut self.account, figures: &mut self.figures, span };
+            bytes = match self.viewer.wants() {
+                Appetite::Read(len) => {
+                    let (some, rest) = bytes.split_at(len.min(bytes.len()));
+                    self.viewer.feed(some, library, &mut sink, &mut self.said)?;
+                    rest
+                }
+                Appetite::Discard(len) => {
+                    let len = len.min(bytes.len());
+                    let whole = self.viewer.discarded(len, library, &mut sink, &mut self.said)?;
+                    assert_eq!(whole == Discarded::Whole, matches!(self.viewer.wants(), Appetite::Read(_)));
+                    &bytes[len..]
+                }
+            };
+        }
+        Ok(())
     }
 
     /// What was said since the last look, as frames.
@@ -178,7 +232,7 @@ fn the_first_arrival_is_verified_in_full_and_the_others_by_comparison() {
     }
     assert_eq!((library.checked.by_signature, library.checked.by_comparison), (3, 3));
     for bench in [first, second] {
-        assert_eq!((bench.account.chunks, bench.account.wrong, bench.lateness.count()), (3, 0, 3));
+        assert_eq!((bench.account.chunks, bench.account.wrong, bench.figures.lateness.count()), (3, 0, 3));
         assert_eq!(bench.account.bytes, 5_300 + 3 * 144);
     }
 }
@@ -219,6 +273,29 @@ fn what_is_not_verified_is_said_to_be_so() {
     bytes[last] ^= 1;
     bench.feed(&mut library, &bytes).expect("good");
     assert_eq!((bench.account.wrong, library.checked.not, library.checked.by_signature), (0, 1, 0));
+}
+
+#[test]
+fn a_discarding_viewer_reads_heads_and_has_payloads_thrown_away() {
+    let (mut library, mut bench) = (library(), Bench::new(PULL, false));
+    bench.said();
+    let bytes = [info(40), chunk(40, &[1; 5_000]), chunk(41, &[]), chunk(42, &[2; 300])].concat();
+    bench.draw(&mut library, &bytes).expect("good");
+    assert_eq!(bench.asked(), [40, 41, 42, 43, 44, 45]);
+    assert_eq!((bench.account.chunks, bench.account.bytes, bench.figures.lateness.count()), (3, 5_300 + 3 * 144, 3));
+    // The answer to Open and the first chunk's head are read together, with some of the payload.
+    let (read, discarded) = (library.checked.bytes_read, library.checked.bytes_discarded);
+    assert_eq!(read + discarded, bytes.len() as u64);
+    assert!(discarded > 5_000, "{discarded} discarded, {read} read");
+}
+
+#[test]
+fn a_discarding_viewer_finds_another_streams_chunk() {
+    let (mut library, mut bench) = (library(), Bench::new(PULL, false));
+    let mut other = chunk(40, &[1; 1_000]);
+    other[8] ^= 1;
+    bench.draw(&mut library, &other).expect("framing is not lost");
+    assert_eq!((bench.account.wrong, bench.account.joined_us), (1, None));
 }
 
 #[test]

@@ -1,91 +1,66 @@
-//! One thread's viewers: sockets, readiness, and a look at its own slowness.
+//! One thread's viewers: sockets, readiness, alarms, and a look at its own slowness.
 //!
-//! Joins follow a schedule, so that a slow cache does not slow the load down. The loop looks at its own lag: a socket
+//! Joins follow a schedule, so that a slow server does not slow the load down. The loop looks at its own lag: a socket
 //! that was ready had waited at most since the loop last found fewer ready sockets than it had asked for, and that wait
-//! is the tool's, not the cache's.
+//! is the tool's, not the server's.
+//!
+//! Readiness is level-triggered: a viewer that has read its chunk to the end need not ask the kernel whether there is
+//! more, and one that shall not read is simply not asked about.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cache_core::wire::StreamName;
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use anyhow::{Context, Result};
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
-use super::http::HttpViewer;
-use super::library::{Library, Trust};
-use super::native::{NativeViewer, Wants};
+use super::layout::Layout;
+use super::library::Library;
+use super::plan::{Plan, Temper, Way};
 use super::sink::Sink;
-use crate::measure::{Account, Durations, Measured, Trouble, wall_us};
+use super::viewer::{Alarm, Machine, Token, Viewer};
+use super::wheel::Wheel;
+use crate::measure::{Account, Checked, Durations, Figures, Measured, SeqSet, Trouble, wall_us};
+use crate::timetable::Timetable;
 
-/// Read at once: a whole chunk of any usual stream, and it stays in the processor's cache.
-const SCRATCH_BYTES: usize = 256 << 10;
+/// Read, or thrown away, at once: the largest chunk. Most of it is never touched.
+const SCRATCH_BYTES: usize = 1 << 20;
 
 /// Connections begun in one turn, so that arrived chunks are not kept waiting behind a crowd of joins.
 const JOINS_PER_TURN: usize = 32;
 
-/// Ready sockets served in one turn.
-const EVENTS_PER_TURN: usize = 256;
+/// Ready sockets served in one turn, and those between two looks at the clock for the lag.
+const EVENTS_PER_TURN: usize = 512;
+const EVENTS_PER_LOOK: usize = 32;
 
 /// Longest wait in one turn, so that the stop flag is seen.
-const WAIT_MAX: Duration = Duration::from_millis(50);
+const WAIT_MAX_US: u64 = 50_000;
 
-/// Viewers from one source address: a loopback address has about 28 000 ports for one destination.
-const VIEWERS_PER_SOURCE: usize = 16_000;
+/// Who has no whole chunk for so long after the join is given up, where joins are what is measured.
+const PATIENCE_US: u64 = 10_000_000;
 
-/// How a viewer gets the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    Native(Wants),
-    Http,
-}
-
-/// Whose chunks are verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verify {
-    All,
-    /// Every so-manieth viewer's.
-    Sample(usize),
-    None,
-}
-
-impl Verify {
-    fn covers(self, viewer: usize) -> bool {
-        match self {
-            Verify::All => true,
-            Verify::Sample(every) => viewer.is_multiple_of(every),
-            Verify::None => false,
-        }
-    }
-}
-
-/// What all workers do.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) cache: SocketAddr,
-    pub(crate) stream: StreamName,
-    pub(crate) way: Way,
-    pub(crate) verify: Verify,
-    pub(crate) trust: Trust,
-    /// Whether the payload is the built-in generator's, and when its media time 0 was published, if that is known.
-    pub(crate) generated: bool,
-    pub(crate) origin_us: Option<u64>,
-    /// When the first viewer joins (wall clock), and how many do in a second.
-    pub(crate) first_join_us: u64,
-    pub(crate) joins_per_second: u64,
-}
+/// Times that a viewer goes where it is sent, one after the other.
+const REDIRECTS_MAX: u64 = 3;
 
 /// What workers and the coordinator tell each other.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
+    /// Of the viewers that are scheduled: who has had a chunk, who will not have one.
     pub(crate) joined: AtomicUsize,
     pub(crate) failed: AtomicUsize,
     /// The measured span; 0 while it has not begun.
     pub(crate) start_us: AtomicU64,
     pub(crate) end_us: AtomicU64,
     pub(crate) stop: AtomicBool,
+    /// The newest chunk of a live stream that is got chunk by chunk, plus one, and when it was that; 0 while unknown.
+    pub(crate) head: AtomicU64,
+    pub(crate) head_us: AtomicU64,
 }
 
 impl Shared {
@@ -96,216 +71,317 @@ impl Shared {
 }
 
 /// What a worker has to tell at its end.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Harvest {
     pub(crate) accounts: Vec<Account>,
-    pub(crate) published: std::collections::BTreeMap<u64, u64>,
-    pub(crate) checked: crate::measure::Checked,
-    pub(crate) lateness: Durations,
+    /// Publisher's clock by number, for each stream.
+    pub(crate) published: Vec<BTreeMap<u64, u64>>,
+    pub(crate) checked: Checked,
+    pub(crate) figures: Figures,
     /// How long each ready socket may have waited for the tool, in the measured span.
     pub(crate) lag: Durations,
     /// Time of that span in which the thread did not wait for sockets.
-    pub(crate) busy: Duration,
+    pub(crate) busy_us: u64,
 }
 
-enum Machine {
-    Native(NativeViewer),
-    Http(HttpViewer),
-}
-
-struct Viewer {
-    socket: TcpStream,
-    machine: Machine,
-    out: Vec<u8>,
-    newest: Option<u64>,
+/// A join to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Join {
+    intended_us: u64,
+    id: usize,
+    /// Whether it is one of those that were scheduled, not somebody who comes back or takes a place.
+    scheduled: bool,
 }
 
 struct Worker<'p> {
     plan: &'p Plan,
     shared: &'p Shared,
-    poll: Poll,
-    library: Library,
-    viewers: Vec<Option<Viewer>>,
+    epoll: OwnedFd,
+    libraries: Vec<Library>,
+    slots: Vec<Option<Viewer>>,
+    free: Vec<usize>,
+    joins: BinaryHeap<Reverse<Join>>,
     accounts: Vec<Account>,
-    lateness: Durations,
+    figures: Figures,
+    wheel: Wheel<(Token, Alarm)>,
     scratch: Vec<u8>,
 }
 
 /// Runs the viewers numbered by `ids` (of all the tool's) until the stop flag is up.
-pub(crate) fn run(plan: &Plan, shared: &Shared, ids: &[usize]) -> std::io::Result<Harvest> {
+pub(crate) fn run(plan: &Plan, shared: &Shared, ids: &[usize]) -> Result<Harvest> {
+    let times = plan.times.as_ref().map(|path| Timetable::open(path)).transpose()?;
+    let layout = Rc::new(RefCell::new(Layout::new(plan.kbps, plan.tables)));
+    let mut libraries = Vec::new();
+    for stream in 0..plan.names.len() {
+        let name = plan.name(stream).context("a stream's name")?;
+        libraries.push(Library::new(plan, stream, &name, times.as_ref(), layout.clone()));
+    }
+    let join = |(id, intended_us): (&usize, u64)| Reverse(Join { intended_us, id: *id, scheduled: true });
     let mut worker = Worker {
         plan,
         shared,
-        poll: Poll::new()?,
-        library: Library::new(plan.trust.clone(), plan.generated, plan.origin_us),
-        viewers: Vec::with_capacity(ids.len()),
+        epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+        libraries,
+        slots: Vec::with_capacity(ids.len()),
+        free: Vec::new(),
+        joins: ids.iter().zip(plan.joins.moments(ids)).map(join).collect(),
         accounts: Vec::with_capacity(ids.len()),
-        lateness: Durations::new(),
+        figures: Figures::new(),
+        wheel: Wheel::new(wall_us()),
         scratch: vec![0; SCRATCH_BYTES],
     };
     let (mut lag, mut busy) = (Durations::new(), Duration::ZERO);
-    let mut events = Events::with_capacity(EVENTS_PER_TURN);
+    let (mut events, mut rung) = (Vec::with_capacity(EVENTS_PER_TURN), Vec::new());
     let mut caught_up = Instant::now();
     while !shared.stop.load(Ordering::Relaxed) {
-        let wait = worker.next_join(ids).map_or(WAIT_MAX, |wait| wait.min(WAIT_MAX));
-        match worker.poll.poll(&mut events, Some(wait)) {
-            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-            _ => {}
+        let now = wall_us();
+        let wait_us = worker.wheel.quiet_us(now, worker.next_join_us(now).min(WAIT_MAX_US));
+        events.clear();
+        let wait = Timespec { tv_sec: 0, tv_nsec: wait_us as i64 * 1_000 };
+        match epoll::wait(&worker.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("waiting for sockets failed"),
         }
         let turn = Instant::now();
-        let served = events.iter().count();
         // All that were ready are among these; none waits for longer than this turn.
-        if served < EVENTS_PER_TURN {
+        if events.len() < EVENTS_PER_TURN {
             caught_up = turn;
         }
         let span = shared.span();
-        for event in &events {
-            worker.serve(event.token().0, span);
+        let measured = span.is_some_and(|span| span.holds(wall_us()));
+        for events in events.chunks(EVENTS_PER_LOOK) {
+            for event in events {
+                worker.serve(Token::from_word(event.data.u64()), event.flags, span);
+            }
+            if measured {
+                lag.record_many(caught_up.elapsed().as_micros() as u64, events.len() as u64);
+            }
         }
-        worker.join_due(ids)?;
-        if span.is_some_and(|span| span.holds(wall_us())) {
-            lag.record_many(caught_up.elapsed().as_micros() as u64, served as u64);
+        worker.wheel.ring(wall_us(), &mut rung);
+        for (token, alarm) in rung.drain(..) {
+            worker.ring(token, alarm);
+        }
+        worker.join_due()?;
+        if measured {
             busy += turn.elapsed();
         }
     }
-    let Worker { library, accounts, lateness, .. } = worker;
-    Ok(Harvest { accounts, published: library.published, checked: library.checked, lateness, lag, busy })
+    let Worker { libraries, accounts, figures, .. } = worker;
+    let mut checked = Checked::default();
+    libraries.iter().for_each(|library| checked.add(&library.checked));
+    let published = libraries.into_iter().map(|library| library.published).collect();
+    Ok(Harvest { accounts, published, checked, figures, lag, busy_us: busy.as_micros() as u64 })
 }
 
 impl Worker<'_> {
-    fn intended_us(&self, id: usize) -> u64 {
-        self.plan.first_join_us + id as u64 * 1_000_000 / self.plan.joins_per_second
-    }
-
     /// How long until the next viewer joins.
-    fn next_join(&self, ids: &[usize]) -> Option<Duration> {
-        let id = ids.get(self.viewers.len())?;
-        Some(Duration::from_micros(self.intended_us(*id).saturating_sub(wall_us())))
+    fn next_join_us(&self, now: u64) -> u64 {
+        self.joins.peek().map_or(u64::MAX, |Reverse(join)| join.intended_us.saturating_sub(now))
     }
 
     /// Begins the connections whose time has come.
-    fn join_due(&mut self, ids: &[usize]) -> std::io::Result<()> {
+    fn join_due(&mut self) -> Result<()> {
         for _ in 0..JOINS_PER_TURN {
-            let Some(id) = ids.get(self.viewers.len()).copied() else { break };
-            let intended_us = self.intended_us(id);
-            if intended_us > wall_us() {
+            let now = wall_us();
+            let Some(Reverse(join)) = self.joins.peek().copied().filter(|next| next.0.intended_us <= now) else {
                 break;
-            }
-            self.accounts.push(Account { intended_us, ..Account::default() });
-            let at = self.viewers.len();
-            match connect(self.plan.cache, id) {
-                Ok(mut socket) => {
-                    let interest = Interest::READABLE | Interest::WRITABLE;
-                    self.poll.registry().register(&mut socket, Token(at), interest)?;
-                    let mut out = Vec::new();
-                    let verify = self.plan.verify.covers(id);
-                    let machine = match self.plan.way {
-                        Way::Native(wants) => {
-                            Machine::Native(NativeViewer::new(&self.plan.stream, wants, verify, &mut out))
-                        }
-                        Way::Http => Machine::Http(HttpViewer::new(&self.plan.stream, &mut out)),
-                    };
-                    self.viewers.push(Some(Viewer { socket, machine, out, newest: None }));
-                }
+            };
+            self.joins.pop();
+            let Join { intended_us, id, scheduled } = join;
+            let account = self.accounts.len();
+            let temper = self.plan.shares.temper(id);
+            let got = SeqSet::with_room(self.plan.chunks);
+            let stream = id % self.plan.names.len();
+            self.accounts.push(Account { temper, stream, intended_us, got, ..Account::default() });
+            let place = self.free.pop().unwrap_or_else(|| {
+                self.slots.push(None);
+                self.slots.len() - 1
+            });
+            match Viewer::begin(self.plan, id, account, stream, scheduled, self.plan.server) {
+                Ok(viewer) => self.settle(place, viewer)?,
                 Err(error) => {
-                    self.viewers.push(None);
-                    self.lose(at, Trouble::Connect(error.to_string()));
+                    self.free.push(place);
+                    self.lose(account, scheduled, Trouble::Connect(error.to_string()));
                 }
             }
         }
         Ok(())
     }
 
-    /// Reads and writes what a socket allows.
-    fn serve(&mut self, at: usize, span: Option<Measured>) {
-        let Some(Some(viewer)) = self.viewers.get_mut(at) else { return };
-        let account = &mut self.accounts[at];
-        let had_joined = account.joined_us.is_some();
-        let mut sink = Sink { account, lateness: &mut self.lateness, span, newest: &mut viewer.newest };
-        let result = exchange(
-            &mut viewer.socket,
-            &mut viewer.machine,
-            &mut viewer.out,
-            &mut self.scratch,
-            &mut self.library,
-            &mut sink,
-        );
-        if !had_joined && self.accounts[at].joined_us.is_some() {
-            self.shared.joined.fetch_add(1, Ordering::Relaxed);
+    /// Puts a new viewer into its place.
+    fn settle(&mut self, place: usize, mut viewer: Viewer) -> Result<()> {
+        viewer.token = Token { place, account: viewer.account };
+        viewer.watch(&self.epoll, false)?;
+        if self.plan.hold_us.is_some() {
+            let given_up_us = self.accounts[viewer.account].intended_us + PATIENCE_US;
+            self.wheel.set(given_up_us, (viewer.token, Alarm::Patience));
         }
-        if let Err(trouble) = result {
-            self.viewers[at] = None;
-            self.lose(at, trouble);
+        self.slots[place] = Some(viewer);
+        Ok(())
+    }
+
+    /// Reads and writes what a socket allows.
+    fn serve(&mut self, token: Token, flags: epoll::EventFlags, span: Option<Measured>) {
+        let Some(Some(viewer)) = self.slots.get_mut(token.place) else { return };
+        if viewer.token != token {
+            return;
+        }
+        let account = &mut self.accounts[viewer.account];
+        let had_joined = account.joined_us.is_some();
+        let library = &mut self.libraries[account.stream];
+        let mut sink = Sink { account, figures: &mut self.figures, span };
+        let result = viewer.machine.is_over(&viewer.socket, flags, viewer.connected).and_then(|()| {
+            viewer.connected = true;
+            exchange(viewer, &mut self.scratch, library, &mut sink)
+        });
+        let joined = !had_joined && account.joined_us.is_some();
+        self.after(token, joined, result);
+    }
+
+    /// What follows from an exchange.
+    fn after(&mut self, token: Token, joined: bool, result: Result<(), Trouble>) {
+        let Some(Some(viewer)) = self.slots.get_mut(token.place) else { return };
+        if joined {
+            if viewer.scheduled {
+                self.shared.joined.fetch_add(1, Ordering::Relaxed);
+            }
+            let temper = self.accounts[viewer.account].temper;
+            if let Some(stay_us) = self.plan.stay_us(temper, viewer.id, viewer.account) {
+                self.wheel.set(wall_us() + stay_us, (token, Alarm::Leave));
+            }
+            match temper {
+                Temper::Stopped => viewer.allowance = Some(0),
+                Temper::Slow => {
+                    viewer.allowance = Some(0);
+                    self.wheel.set(wall_us() + Viewer::SLOW_STEP_US, (token, Alarm::Allowance));
+                }
+                Temper::Good | Temper::Leaving | Temper::Reconnecting => {}
+            }
+        }
+        let result = result.and_then(|()| {
+            if let Machine::Get(machine) = &mut viewer.machine
+                && !viewer.alarmed
+                && let Some(due_us) = machine.due_us(wall_us())
+            {
+                self.wheel.set(due_us, (token, Alarm::Request));
+                viewer.alarmed = true;
+            }
+            viewer.watch(&self.epoll, true).map_err(|error| Trouble::Connect(error.to_string()))
+        });
+        let Err(trouble) = result else { return };
+        let (account, scheduled, instead) = (viewer.account, viewer.scheduled, viewer.machine.instead());
+        let (id, stream) = (viewer.id, self.accounts[account].stream);
+        self.slots[token.place] = None;
+        if instead.is_some() {
+            self.accounts[account].sent_elsewhere = true;
+        }
+        if let (Trouble::Refused(_), true, Some(server)) = (&trouble, self.plan.follow, instead)
+            && self.accounts[account].redirected < REDIRECTS_MAX
+            && let Ok(viewer) = Viewer::begin(self.plan, id, account, stream, scheduled, server)
+            && self.settle(token.place, viewer).is_ok()
+        {
+            self.accounts[account].redirected += 1;
+            return;
+        }
+        self.free.push(token.place);
+        self.lose(account, scheduled, trouble);
+    }
+
+    /// An alarm rings.
+    fn ring(&mut self, token: Token, alarm: Alarm) {
+        let Some(Some(viewer)) = self.slots.get_mut(token.place) else { return };
+        if viewer.token != token {
+            return;
+        }
+        let (id, account) = (viewer.id, viewer.account);
+        match alarm {
+            Alarm::Request => {
+                viewer.alarmed = false;
+                let Machine::Get(machine) = &mut viewer.machine else { return };
+                let Some(due_us) = machine.due_us(wall_us()) else { return };
+                let stream = self.accounts[account].stream;
+                let seq = next_seq(self.plan, self.shared, &self.libraries[stream], due_us, &mut viewer.asked, id);
+                let result = match seq {
+                    Some(seq) => {
+                        machine.request(seq, &mut viewer.out);
+                        viewer.write()
+                    }
+                    // The stream has not begun: at the next moment.
+                    None => Ok(()),
+                };
+                if seq.is_none() {
+                    viewer.alarmed = true;
+                    self.wheel.set(wall_us() + WAIT_MAX_US, (token, Alarm::Request));
+                }
+                self.after(token, false, result);
+            }
+            Alarm::Allowance => {
+                viewer.allowance = Some(Viewer::slow_bytes(self.plan.kbps));
+                self.wheel.set(wall_us() + Viewer::SLOW_STEP_US, (token, Alarm::Allowance));
+                if let Err(error) = viewer.watch(&self.epoll, true) {
+                    self.after(token, false, Err(Trouble::Connect(error.to_string())));
+                }
+            }
+            Alarm::Patience => {
+                if self.accounts[account].joined_us.is_none() {
+                    self.after(token, false, Err(Trouble::Silent));
+                }
+            }
+            Alarm::Leave => {
+                let now = wall_us();
+                let temper = self.accounts[account].temper;
+                self.accounts[account].left_us = Some(now);
+                self.slots[token.place] = None;
+                self.free.push(token.place);
+                let intended_us = match temper {
+                    Temper::Reconnecting => now + self.plan.away_us(id, account),
+                    _ => now,
+                };
+                // Who joined to be measured joining does not come again.
+                if self.plan.hold_us.is_none() {
+                    self.joins.push(Reverse(Join { intended_us, id, scheduled: false }));
+                }
+            }
         }
     }
 
     /// A viewer is over.
-    fn lose(&mut self, at: usize, trouble: Trouble) {
-        let account = &mut self.accounts[at];
+    fn lose(&mut self, account: usize, scheduled: bool, trouble: Trouble) {
+        let account = &mut self.accounts[account];
         account.trouble = Some(trouble);
-        if account.joined_us.is_none() {
+        if account.joined_us.is_none() && scheduled {
             self.shared.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
+/// The chunk to ask for at `due_us`.
+fn next_seq(plan: &Plan, shared: &Shared, library: &Library, due_us: u64, asked: &mut u64, id: usize) -> Option<u64> {
+    let Way::Get { back, modulo, .. } = plan.way else { return None };
+    *asked += 1;
+    if let Some(modulo) = modulo {
+        return Some((id as u64 + *asked) % modulo);
+    }
+    let told = library.times().and_then(|times| times.head_at(due_us));
+    let head = told.or_else(|| {
+        let head = shared.head.load(Ordering::Acquire).checked_sub(1)?;
+        let since_us = due_us.saturating_sub(shared.head_us.load(Ordering::Acquire));
+        Some(head + since_us / cache_core::units::CHUNK_SPAN.micros())
+    })?;
+    head.checked_sub(back)
+}
+
 fn exchange(
-    socket: &mut TcpStream,
-    machine: &mut Machine,
-    out: &mut Vec<u8>,
+    viewer: &mut Viewer,
     scratch: &mut [u8],
     library: &mut Library,
     sink: &mut Sink<'_>,
 ) -> Result<(), Trouble> {
-    if let Ok(Some(error)) = socket.take_error() {
-        return Err(Trouble::Connect(error.to_string()));
-    }
     loop {
-        let got = match socket.read(scratch) {
-            Ok(0) => return Err(Trouble::Closed),
-            Ok(got) => got,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            // Not connected yet.
-            Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(()),
-            Err(error) => return Err(Trouble::Connect(error.to_string())),
-        };
-        match machine {
-            Machine::Native(viewer) => viewer.feed(&scratch[..got], library, sink, out)?,
-            Machine::Http(viewer) => viewer.feed(&scratch[..got], library, sink)?,
-        }
-        // Less than there was room for: the socket is drained, and its next byte is a new edge.
-        if got < scratch.len() {
-            break;
+        match viewer.read(scratch, library, sink)? {
+            super::viewer::Read::More => {}
+            super::viewer::Read::Enough => break,
         }
     }
-    while !out.is_empty() {
-        match socket.write(out) {
-            Ok(sent) => drop(out.drain(..sent)),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => break,
-            Err(error) => return Err(Trouble::Connect(error.to_string())),
-        }
-    }
-    Ok(())
-}
-
-/// Begins a connection; to a loopback cache from an address of 127.0.0.0/8 that has ports left.
-fn connect(cache: SocketAddr, id: usize) -> std::io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(cache), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if let (IpAddr::V4(ip), spread @ 1..) = (cache.ip(), id / VIEWERS_PER_SOURCE)
-        && ip.is_loopback()
-    {
-        let [_, _, high, low] = (spread as u32).to_be_bytes();
-        let source = SocketAddr::from((Ipv4Addr::new(127, 100, high, low), 0));
-        socket.bind(&SockAddr::from(source))?;
-    }
-    match socket.connect(&SockAddr::from(cache)) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(TcpStream::from_std(socket.into()))
+    viewer.write()
 }
