@@ -59,12 +59,7 @@ impl Load {
         }
         let program = stage.programs.path("weircast-load")?;
         let mut process = stage.spawn("load", &program, &self.args, stage.cpus.load.as_deref())?;
-        let before = server.anonymous_kib()?;
-        let mut peak = before;
-        let passed = stage.wait(&mut process, self.limit, || {
-            // It may have ended; then the report says why.
-            peak = peak.max(server.anonymous_kib().unwrap_or(0));
-        })?;
+        let passed = stage.wait(&mut process, self.limit)?;
         let text = std::fs::read_to_string(&file).with_context(|| {
             format!(
                 "weircast-load {} wrote no report:\n{}\n{}'s log:\n{}",
@@ -79,7 +74,6 @@ impl Load {
             fields.insert("command".to_owned(), json!(self.args.join(" ")));
             fields.insert("server_name".to_owned(), json!(server.name));
             fields.insert("passed".to_owned(), json!(passed));
-            fields.insert("server_anonymous_kib".to_owned(), json!({ "before": before, "peak": peak }));
         }
         Ok(Report { value, passed })
     }
@@ -110,24 +104,28 @@ impl Report {
         }
     }
 
-    /// Bytes that the viewers got in the measured span.
-    pub(crate) fn gib(&self) -> Result<f64> {
-        if let Some(bytes) = self.number("span_bytes") {
-            return Ok(bytes / GIB);
+    /// Lateness in ms at a quantile, from the moment at which the chunk was complete at the server where that is known,
+    /// else from that at which it was due there.
+    pub(crate) fn lateness(&self, quantile: &str) -> Result<f64> {
+        match self.number(&format!("lateness_from_upload_ms.{quantile}")) {
+            Some(lateness) => Ok(lateness),
+            None => self.need(&format!("lateness_ms.{quantile}")),
         }
-        // The average chunk, for each that was due.
-        let chunk = self.need("bytes")? / self.need("chunks")?.max(1.0);
-        Ok(chunk * self.need("chunks_due")? * self.need("viewers")? / GIB)
     }
 
-    /// What the server's own memory grew by for each viewer, in KiB.
-    pub(crate) fn memory_kib_per_viewer(&self) -> Result<f64> {
-        let grown = self.need("server_anonymous_kib.peak")? - self.need("server_anonymous_kib.before")?;
-        Ok(grown / self.need("viewers")?)
+    /// What all viewers together got in a second of the measured span.
+    pub(crate) fn gib_per_s(&self) -> Result<f64> {
+        Ok(self.need("bytes_measured")? / GIB / self.need("seconds")?)
     }
 
     /// CPU time of the server for a GiB, over the measured span.
     pub(crate) fn cpu_s_per_gib(&self) -> Result<f64> {
-        Ok(self.need("server.cpu_s")? / self.gib()?)
+        self.need("server.cpu_s_per_gib")
+    }
+
+    /// What the server's own (anonymous) memory grew by for each viewer, from before the first join to the end, in KiB.
+    pub(crate) fn memory_kib_per_viewer(&self) -> Result<f64> {
+        let grown = self.need("server.anon_kib_after")? - self.need("server.anon_kib_idle")?;
+        Ok(grown / self.need("viewers")?)
     }
 }

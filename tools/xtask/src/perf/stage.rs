@@ -139,16 +139,14 @@ impl Stage {
         Ok(Server { name, address, process, is_asked: true, files: Vec::new() })
     }
 
-    /// Waits until `process` has ended, with a `look` ten times a second; whether it ended with success. An error after
-    /// `limit` or on Ctrl-C.
-    pub(crate) fn wait(&self, process: &mut Process, limit: Duration, mut look: impl FnMut()) -> Result<bool> {
+    /// Waits until `process` has ended; whether it did so with success. An error after `limit` or on Ctrl-C.
+    pub(crate) fn wait(&self, process: &mut Process, limit: Duration) -> Result<bool> {
         let deadline = Instant::now() + limit;
         while process.is_running() {
             self.go_on()?;
             if Instant::now() > deadline {
                 bail!("{} has not ended after {} s:\n{}", process.name(), limit.as_secs(), tail(process.log()));
             }
-            look();
             std::thread::sleep(LOOK_EVERY);
         }
         Ok(process.wait_exit(LOOK_EVERY)?.success())
@@ -170,22 +168,6 @@ impl Server {
         self.files.push(file);
         self
     }
-
-    /// Private (anonymous) memory in KiB of the process and its children: what they hold for themselves, without the
-    /// slab that a cache maps.
-    pub(crate) fn anonymous_kib(&self) -> Result<u64> {
-        anonymous_kib(self.pid())
-    }
-}
-
-fn anonymous_kib(pid: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
-    let own: u64 = line.split_whitespace().next().unwrap_or_default().parse()?;
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    // A child may have ended meanwhile.
-    let theirs = children.split_whitespace().filter_map(|child| anonymous_kib(child.parse().ok()?).ok());
-    Ok(own + theirs.sum::<u64>())
 }
 
 impl Drop for Server {

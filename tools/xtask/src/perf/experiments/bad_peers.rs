@@ -31,8 +31,8 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
             if !report.passed {
                 report.judge(who, &mut outcome);
             }
-            figures.add(format!("{who} p50"), report.need("lateness_ms.p50")?);
-            figures.add(format!("{who} p99"), report.need("lateness_ms.p99")?);
+            figures.add(format!("{who} p50"), report.lateness("p50")?);
+            figures.add(format!("{who} p99"), report.lateness("p99")?);
             outcome.runs.push(report.value);
         }
     }

@@ -67,8 +67,8 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
                 let load = load.with("-n", stage.pick(1_000, 100)).with("--seconds", stage.pick(5, 2));
                 let report = load.run(stage, &target.server)?;
                 report.judge(who.name(), &mut outcome);
-                figures.add(key(who, "rate"), report.need("gib_per_s")?);
-                figures.add(key(who, "cpu"), report.need("server.cpu_s")? / report.need("gib")?);
+                figures.add(key(who, "rate"), report.gib_per_s()?);
+                figures.add(key(who, "cpu"), report.cpu_s_per_gib()?);
                 outcome.runs.push(report.value);
             }
         }
@@ -185,6 +185,6 @@ fn files(stage: &Stage, place: &Path, kbps: u64) -> Result<PathBuf> {
     let args = args.map(str::to_owned);
     let mut maker = stage.spawn("files", &stage.programs.path("weircast-ceiling")?, &args, None)?;
     let limit = std::time::Duration::from_secs(60);
-    anyhow::ensure!(stage.wait(&mut maker, limit, || {})?, "weircast-ceiling files failed");
+    anyhow::ensure!(stage.wait(&mut maker, limit)?, "weircast-ceiling files failed");
     Ok(dir)
 }

@@ -61,8 +61,8 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
                     report.judge(who.name(), &mut outcome);
                 }
                 figures.add(key(who, "served"), report.need("served")?);
-                figures.add(key(who, "p50"), report.need("lateness_ms.p50")?);
-                figures.add(key(who, "p99"), report.need("lateness_ms.p99")?);
+                figures.add(key(who, "p50"), report.lateness("p50")?);
+                figures.add(key(who, "p99"), report.lateness("p99")?);
                 figures.add(key(who, "cpu"), report.cpu_s_per_gib()?);
                 figures.add(key(who, "memory"), report.memory_kib_per_viewer()?);
                 figures.add(key(who, "in time"), if in_time(&report)? { 1.0 } else { 0.0 });

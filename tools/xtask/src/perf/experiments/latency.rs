@@ -49,7 +49,7 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
             ["-c".to_owned(), format!("exec \"$0\" \"$@\" > {}", said.display()), program.display().to_string()];
         let shell: Vec<String> = shell.into_iter().chain(args).collect();
         let mut example = stage.spawn("fan_out", "/bin/sh".as_ref(), &shell, stage.cpus.load.as_deref())?;
-        let ended_well = stage.wait(&mut example, Duration::from_secs(120), || {})?;
+        let ended_well = stage.wait(&mut example, Duration::from_secs(120))?;
         anyhow::ensure!(ended_well, "fan_out failed:\n{}\n{}", tail(example.log()), server.log());
         let text = std::fs::read_to_string(&said)?;
         for since in SINCE {

@@ -24,7 +24,7 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
         streams.to_string(),
         shown(report.number("chunks_due"), 0),
         shown(report.number("missed"), 0),
-        format!("{} / {}", shown(report.number("lateness_ms.p50"), 1), shown(report.number("lateness_ms.p99"), 1)),
+        format!("{} / {}", shown(Some(report.lateness("p50")?), 1), shown(Some(report.lateness("p99")?), 1)),
         shown(Some(report.need("server.cpu_s")? / report.need("seconds")?), 2),
     ]);
     outcome.runs.push(report.value);

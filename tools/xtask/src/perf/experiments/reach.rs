@@ -17,7 +17,7 @@ pub(super) const JOINS_PER_SECOND: u32 = 2_000;
 /// Whether everybody got everything in time.
 pub(super) fn in_time(report: &Report) -> Result<bool> {
     let served = report.need("served")? >= report.need("viewers")?;
-    Ok(served && report.need("lateness_ms.p99")? < LIMIT_MS)
+    Ok(served && report.lateness("p99")? < LIMIT_MS)
 }
 
 /// Searches from `first` up to `last`, which it never exceeds; 0 when `first` is not served in time. Each probe is a run
@@ -36,11 +36,7 @@ pub(super) fn reach(
         stage.go_on()?;
         let report = probe(at)?;
         let holds = in_time(&report)?;
-        eprintln!(
-            "    {at}: p99 {:.0} ms, {}",
-            report.need("lateness_ms.p99")?,
-            if holds { "in time" } else { "not in time" }
-        );
+        eprintln!("    {at}: p99 {:.0} ms, {}", report.lateness("p99")?, if holds { "in time" } else { "not in time" });
         seen(report);
         if holds {
             good = at

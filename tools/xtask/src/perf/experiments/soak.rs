@@ -24,7 +24,7 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
         peers.to_string(),
         minutes.to_string(),
         "10 %".to_owned(),
-        shown(report.number("lateness_ms.p99"), 1),
+        shown(report.lateness("p99").ok(), 1),
         report.value.get("memory").map_or("-".to_owned(), ToString::to_string),
     ]);
     outcome.runs.push(report.value);
