@@ -134,7 +134,7 @@ fn an_observer_refuses_what_is_no_ring() {
         why()
     };
     assert_eq!(damaged(1, 0), "it is still being made");
-    assert_eq!(damaged(1, 77), "version 77 not 1");
+    assert_eq!(damaged(1, 77), "version 77 not 2");
     assert_eq!(damaged(2, 1 << 60), "its header is damaged");
     assert_eq!(damaged(3, u64::MAX), "its header is damaged");
     assert_eq!(damaged(2, 6 * SEGMENT_BYTES), "its length is not what its header says");

@@ -29,19 +29,6 @@ fn it_stops_at_sigint_though_a_publisher_is_sending() {
     assert!(!cache.slab().exists());
 }
 
-#[test]
-fn a_file_that_a_killed_cache_left_is_replaced() {
-    // An address of its own: between the two lives nobody else is given the port.
-    let mut first = Cache::start("listen = \"127.99.1.1:0\"\n");
-    let (listen, slab) = (first.listen, first.slab());
-    first.signal(Signal::KILL);
-    first.wait();
-    assert!(slab.exists(), "kill -9 leaves it");
-    let second = Cache::start(&format!("listen = \"{listen}\"\n"));
-    assert_eq!(second.put_all("/live/a", &transport_stream(1, Span::from_secs(1))).0, 200);
-    assert_eq!(second.slab(), slab);
-}
-
 /// Exit code 1, one line with all of `words`, and no ready line.
 fn refuses(extra: &str, words: &[&str]) {
     let (status, said) = Cache::refused(extra);

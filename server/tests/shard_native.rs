@@ -170,7 +170,7 @@ fn control_is_told_how_many_watch() {
     let id = stage.source.id;
     let mut wait_for = |wanted: u32| {
         until("the number is told", || match stage.shard.hear() {
-            Some(ToControl::Viewers { stream, count }) => stream == id && count == wanted,
+            Some(ToControl::Viewers { stream, count, .. }) => stream == id && count == wanted,
             _ => false,
         });
     };

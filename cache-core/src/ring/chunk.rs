@@ -59,6 +59,9 @@ pub struct ChunkRef {
     pub len: u32,
     /// What its header says.
     pub meta: ChunkMeta,
+    /// It was written by a process that has died since, and its payload has not been checked in this one:
+    /// [`Reader::vouch`](super::Reader::vouch) does, and no lease is given before.
+    pub suspect: bool,
 }
 
 /// The answer to "is this chunk there?".
@@ -68,6 +71,7 @@ pub enum Lookup {
     Ready(ChunkRef),
     /// It is newer than the newest: ask again when the stream moves on.
     NotYet,
-    /// It is older than the oldest, it was never published (a hole), or the stream has been closed.
+    /// It is older than the oldest, it was never published (a hole), the stream has been closed, or it was
+    /// inherited and did not pass its check.
     Gone,
 }

@@ -12,7 +12,8 @@ pub struct RingConfig {
     /// Size of the whole file, descriptors included, in bytes: what is left over behind the last whole segment of
     /// 2 MiB is not allocated.
     pub budget_bytes: u64,
-    /// Most streams open at once, 1..=65 536. Each costs 64 bytes and 64 for each retained chunk, out of the budget.
+    /// Most streams open at once, 1..=65 536. Each costs 1 088 bytes and 64 for each retained chunk, out of the
+    /// budget.
     pub streams_max: u32,
     /// Number of [`Reader`](super::Reader)s, one per shard, 1..=1024.
     pub readers_max: u32,
@@ -21,6 +22,8 @@ pub struct RingConfig {
     /// Newest chunks of each stream that can be looked up, 1..=65 536. Older ones have expired: their segments are the
     /// first to be filled again.
     pub retain_chunks: u64,
+    /// Whether a file with a name stays when the ring ends, for a process that takes it over.
+    pub keep_file: bool,
 }
 
 impl RingConfig {
@@ -34,6 +37,7 @@ impl RingConfig {
             readers_max: 1,
             recycle: Recycle::Punch,
             retain_chunks: WINDOW_CHUNKS,
+            keep_file: false,
         }
     }
 }
@@ -44,7 +48,9 @@ pub enum Backing {
     /// A memfd: no name in any file system. An observer opens `/proc/PID/fd/N`.
     Memfd,
     /// A file in memory: in `/dev/shm`, another tmpfs (mounted `huge=always` it gives huge pages) or a hugetlbfs with
-    /// pages of 2 MiB (which sendfile cannot read). It is made anew, locked while the ring lives, and removed with it.
+    /// pages of 2 MiB (which sendfile cannot read). It is locked while the ring lives, and removed with
+    /// it unless [`RingConfig::keep_file`] says otherwise. [`Ring::create`](super::Ring::create) makes it anew,
+    /// [`Ring::open_or_create`](super::Ring::open_or_create) takes over what a process that has died left there.
     File(PathBuf),
 }
 

@@ -1,11 +1,13 @@
 //! The control area as tables: the layout put over its words.
 
 use super::descriptor::Descriptor;
-use super::layout::{DESCRIPTOR_WORDS, Layout, MAGIC, STREAM_WORDS, VERSION, header};
+use super::layout::{DESCRIPTOR_WORDS, Layout, MAGIC, NOTE_WORDS, STREAM_WORDS, VERSION, header};
 use super::memory::Words;
+use super::note::NoteCell;
 use super::stats::{COUNTERS, Counter, RingStats};
 use super::stream_entry::StreamEntry;
 use super::sync::{AtomicU64, Ordering, load_acquire};
+use super::verdicts::Verdicts;
 use crate::units::ChunkSeq;
 
 /// The tables that every reader, the writer and observers share.
@@ -13,12 +15,14 @@ use crate::units::ChunkSeq;
 pub(super) struct Control {
     words: Words,
     pub(super) layout: Layout,
+    /// What this process found out about inherited chunks.
+    pub(super) verdicts: Verdicts,
 }
 
 impl Control {
     /// Puts `layout` over `words`. An index outside a table panics: who takes one from outside checks it first.
     pub(super) fn new(words: Words, layout: Layout) -> Control {
-        Control { words, layout }
+        Control { words, layout, verdicts: Verdicts::none() }
     }
 
     /// Fills in the tables of a new file, the version last.
@@ -55,6 +59,12 @@ impl Control {
         StreamEntry(&self.words[at..at + STREAM_WORDS])
     }
 
+    /// One of a stream's two note cells, counted on: `cell % 2`.
+    pub(super) fn note(&self, index: u32, cell: u64) -> NoteCell<'_> {
+        let at = self.layout.note(index, cell);
+        NoteCell(&self.words[at..at + NOTE_WORDS])
+    }
+
     /// How many stream entries were ever open.
     pub(super) fn streams_used(&self) -> u32 {
         load_acquire(&self.words[header::STREAMS_USED]).min(u64::from(self.layout.streams)) as u32
@@ -71,6 +81,16 @@ impl Control {
     pub(super) fn descriptor(&self, index: u32, seq: ChunkSeq) -> Descriptor<'_> {
         let at = self.layout.descriptor(index, seq.get());
         Descriptor(&self.words[at..at + DESCRIPTOR_WORDS])
+    }
+
+    /// States how many stream entries were ever open, in a file that another process left. The writer only.
+    pub(super) fn set_streams_used(&self, count: u32) {
+        self.words[header::STREAMS_USED].store(u64::from(count), Ordering::Release);
+    }
+
+    /// All counters 0 again. The writer only.
+    pub(super) fn reset_counters(&self) {
+        self.counters().iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 
     /// Adds to a counter. The writer only, so it is a load and a store.

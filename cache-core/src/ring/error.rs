@@ -98,6 +98,14 @@ pub enum RingError {
         /// The largest chunk.
         max: usize,
     },
+    /// A note over its limit.
+    #[error("a note of {len} bytes does not fit the ring: {max} are allowed")]
+    NoteLength {
+        /// Its bytes.
+        len: usize,
+        /// The bound.
+        max: usize,
+    },
     /// The stream's last reservation is still held: publish or abandon that one first.
     #[error("the stream has a reservation already")]
     Reserved,

@@ -1,12 +1,13 @@
 //! Where everything stands in the file.
 //!
 //! ```text
-//!  0        4096                                                        payload (2 MiB aligned)
-//!  +--------+---------------+--------------+----------------------------+----------+----------+--
-//!  | header | segment table | stream table | descriptors                | segment 0| segment 1| ...
-//!  +--------+---------------+--------------+----------------------------+----------+----------+--
-//!  | 4 KiB  | 16 B each     | 64 B each    | retain x 64 B each stream  | 2 MiB    | 2 MiB    |
-//!  |<------------------------- control area: 64-bit words ------------->|<---- chunks, as sent --->
+//!  0        4096                                                                payload (2 MiB aligned)
+//!  +--------+---------------+--------------+-------------+---------------------------+----------+----------+--
+//!  | header | segment table | stream table | notes       | descriptors               | segment 0| segment 1| ...
+//!  +--------+---------------+--------------+-------------+---------------------------+----------+----------+--
+//!  | 4 KiB  | 16 B each     | 64 B each    | 2 x 512 B   | retain x 64 B each stream | 2 MiB    | 2 MiB    |
+//!  |                                       | each stream |                           |          |
+//!  |<------------------------------ control area: 64-bit words ----------------------->|<-- chunks, as sent -->
 //! ```
 //! All of it follows from three numbers, the budget, the streams and the retained chunks: the header states them, and
 //! whoever opens the file computes the rest with the same [`Layout::plan`]. The control area is words of 64 bits in
@@ -33,7 +34,7 @@ pub(super) const MAGIC: u64 = u64::from_ne_bytes(*b"WeirRing");
 
 /// Second word: counted up whenever a ring of one build cannot be read by another. Written last, when everything else
 /// stands; it is 0 until then.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 /// Words of the header.
 pub(super) mod header {
@@ -54,6 +55,8 @@ pub(super) mod header {
 const HEADER_WORDS: usize = if cfg!(loom) { 32 } else { 512 };
 pub(super) const SEGMENT_WORDS: usize = 2;
 pub(super) const STREAM_WORDS: usize = 8;
+/// One of a stream's two note cells; under loom, where nobody writes notes, just enough.
+pub(super) const NOTE_WORDS: usize = if cfg!(loom) { 2 } else { 64 };
 pub(super) const DESCRIPTOR_WORDS: usize = 8;
 const WORD_BYTES: u64 = 8;
 
@@ -80,6 +83,7 @@ pub(super) struct Layout {
     pub(super) segments: u32,
     segment_table: usize,
     stream_table: usize,
+    notes: usize,
     descriptors: usize,
     /// Words of the control area that are used.
     pub(super) control_words: usize,
@@ -97,7 +101,8 @@ impl Layout {
         // The segment table has room for as many as if there were nothing else, so that it does not depend on itself.
         let segment_table = HEADER_WORDS;
         let stream_table = line_up(segment_table + (budget_bytes / SEGMENT_BYTES) as usize * SEGMENT_WORDS);
-        let descriptors = stream_table + streams as usize * STREAM_WORDS;
+        let notes = stream_table + streams as usize * STREAM_WORDS;
+        let descriptors = notes + streams as usize * 2 * NOTE_WORDS;
         let control_words = descriptors + (streams * retain) as usize * DESCRIPTOR_WORDS;
         let payload_offset = (control_words as u64 * WORD_BYTES).next_multiple_of(SEGMENT_BYTES);
         in_range("budget_bytes", budget_bytes, payload_offset + 2 * SEGMENT_BYTES, BUDGET_MAX)?;
@@ -108,6 +113,7 @@ impl Layout {
             segments: ((budget_bytes - payload_offset) / SEGMENT_BYTES) as u32,
             segment_table,
             stream_table,
+            notes,
             descriptors,
             control_words,
             payload_offset,
@@ -134,10 +140,24 @@ impl Layout {
         self.stream_table + index as usize * STREAM_WORDS
     }
 
+    /// First word of note cell `cell % 2` of stream `index`. `index < streams`.
+    pub(super) fn note(&self, index: u32, cell: u64) -> usize {
+        self.notes + (index as usize * 2 + (cell % 2) as usize) * NOTE_WORDS
+    }
+
+    /// The number, among all descriptors, of the one in which stream `index` keeps chunk `seq` while it is retained.
+    pub(super) fn row(&self, index: u32, seq: u64) -> usize {
+        (u64::from(index) * self.retain + seq % self.retain) as usize
+    }
+
+    /// Descriptors of all streams.
+    pub(super) fn rows(&self) -> usize {
+        (u64::from(self.streams) * self.retain) as usize
+    }
+
     /// First word of the descriptor in which stream `index` keeps chunk `seq` while it is retained.
     pub(super) fn descriptor(&self, index: u32, seq: u64) -> usize {
-        let row = u64::from(index) * self.retain + seq % self.retain;
-        self.descriptors + row as usize * DESCRIPTOR_WORDS
+        self.descriptors + self.row(index, seq) * DESCRIPTOR_WORDS
     }
 
     /// Where segment `index` begins in the file.

@@ -61,7 +61,14 @@ pub(super) struct Slabs {
 
 /// Makes the file of a new ring, all zero, with every page there, and maps it.
 pub(super) fn create(config: &RingConfig, layout: &Layout) -> Result<(Words, Slabs), RingError> {
-    let file = SlabFile::create(&config.backing, layout.file_bytes())?;
+    let (words, slabs) = map(SlabFile::create(config, layout.file_bytes())?, layout)?;
+    populate(&slabs.map, 0, slabs.map.len()).map_err(|e| shm::failed("map", &slabs.file.place())(errno(&e)))?;
+    Ok((words, slabs))
+}
+
+/// Maps a file that is as long as `layout` says and has all of its pages. Those of the payload are entered into the page
+/// table when they are touched: for a file full of chunks that are sent by sendfile most never are.
+pub(super) fn map(file: SlabFile, layout: &Layout) -> Result<(Words, Slabs), RingError> {
     let failed = |e: std::io::Error| shm::failed("map", &file.place())(errno(&e));
     let words = Words::map(&file, layout).map_err(failed)?;
     let map = MmapOptions::new()
@@ -69,7 +76,6 @@ pub(super) fn create(config: &RingConfig, layout: &Layout) -> Result<(Words, Sla
         .len(layout.payload_bytes() as usize)
         .map_raw(&file.as_fd())
         .map_err(failed)?;
-    populate(&map, 0, map.len()).map_err(failed)?;
     // A core dump is for finding bugs, not for gigabytes of video. Without it the dump is merely large.
     let _ = map.advise(Advice::DontDump);
     Ok((words, Slabs { file, map, payload_offset: layout.payload_offset }))
@@ -104,6 +110,11 @@ impl Slabs {
         let at = self.check(file_offset, SEGMENT_BYTES as usize);
         self.file.renew(file_offset, SEGMENT_BYTES)?;
         populate(&self.map, at, SEGMENT_BYTES as usize).map_err(|e| errno(&e))
+    }
+
+    /// Sets the file's time of change to now.
+    pub(super) fn touch(&self) -> Result<(), RingError> {
+        self.file.touch()
     }
 
     /// The file, for sendfile.

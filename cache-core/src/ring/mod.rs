@@ -10,8 +10,8 @@
 //!      |                                                                 ^
 //!      v                                                                 |
 //!   +----------+-------------+---------------+---------------------------+------------------------+
-//!   | header,  | segments'   | streams' ids  | descriptors: where each   | segments of 2 MiB:     |
-//!   | counters | generations | and heads     | stream's newest chunks are| chunks as they are sent|
+//!   | header,  | segments'   | streams' ids, | descriptors: where each   | segments of 2 MiB:     |
+//!   | counters | generations | heads, notes  | stream's newest chunks are| chunks as they are sent|
 //!   +----------+-------------+---------------+---------------------------+------------------------+
 //!   one file: a memfd, or in a tmpfs or hugetlbfs                        |
 //!                                                                        v
@@ -26,7 +26,7 @@
 //! - Its **generation** goes up when it is given up. A [`ChunkRef`] carries the generation under which its chunk was
 //!   written: if the two differ, the chunk is gone.
 //! - A **descriptor** says where a chunk is. The newest `retain_chunks` of each stream have one (`descriptor.rs`);
-//!   older chunks have expired. Sequence numbers may leave gaps.
+//!   older chunks have expired; a stream may keep fewer ([`Writer::set_retain`]). Sequence numbers may leave gaps.
 //! - A **lease** keeps a segment from being filled again while the kernel or a thread reads it (`lease.rs`).
 //! - **Quarantine**: a segment due for reuse that is leased is set aside and another one taken. The writer never waits.
 //!
@@ -41,10 +41,17 @@
 //! (`descriptor.rs`: a sequence lock) and reuse (`lease.rs`: two counters and two fences). `tests/ring_loom.rs` runs
 //! all three, as they are, through every interleaving of up to three preemptions.
 //!
+//! # Restart
+//! A file with a name outlives a process that is killed, and on demand ([`RingConfig::keep_file`]) one that ends well.
+//! [`Ring::open_or_create`] takes it over (`attach.rs`): streams, chunks and notes stay where they are. Every store of the
+//! writer stands in an order that makes what a kill leaves either whole or recognisable; damage is recognised by
+//! checksums. An inherited chunk is suspect until its payload has been checked, once, when it is first to be sent.
+//!
 //! # What it does not do
-//! It knows nothing of wire formats but the length of the prefix, verifies no signature, wakes nobody and does not
-//! decide what a viewer gets. It does not survive its process: a file left by a killed one is replaced.
+//! It knows nothing of wire formats but the length of the prefix, verifies no signature or payload, wakes nobody and does
+//! not decide what a viewer gets.
 
+mod attach;
 mod chunk;
 mod config;
 mod control;
@@ -52,16 +59,22 @@ mod descriptor;
 mod error;
 mod layout;
 mod lease;
+mod losers;
 #[cfg_attr(loom, path = "memory_loom.rs")]
 mod memory;
+mod note;
 mod observer;
+mod queues;
 mod reader;
+#[cfg_attr(loom, allow(dead_code, reason = "memory_loom.rs takes its memory from the heap"))]
+mod room;
 #[cfg_attr(loom, allow(dead_code, reason = "memory_loom.rs has no file"))]
 mod shm;
 mod slab_pool;
 mod stats;
 mod stream_entry;
 mod sync;
+mod verdicts;
 mod view;
 mod writer;
 
@@ -69,10 +82,12 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+pub use attach::{Found, Inherited, InheritedStream};
 pub use chunk::{ChunkMeta, ChunkRef, Lookup, StreamSlot};
 pub use config::{Backing, Recycle, RingConfig};
 pub use error::RingError;
 pub use layout::{CHUNK_BYTES_MAX, PREFIX_BYTES, SEGMENT_BYTES};
+pub use note::NOTE_BYTES_MAX;
 pub use observer::RingObserver;
 pub use reader::{Lease, Reader};
 pub use shm::available_in;
@@ -110,24 +125,62 @@ impl Ring {
     /// [`RingError::Config`], [`RingError::NoRoom`], [`RingError::NotInMemory`], [`RingError::InUse`],
     /// [`RingError::Foreign`] or [`RingError::Io`]; nothing is left behind.
     pub fn create(config: &RingConfig) -> Result<(Writer, Ring), RingError> {
-        static RINGS: AtomicU64 = AtomicU64::new(0);
+        let layout = Ring::plan(config)?;
+        let (words, slabs) = memory::create(config, &layout)?;
+        let control = control::Control::new(words, layout);
+        control.format();
+        let core = Ring::core(config, control, slabs);
+        Ok((Writer::new(core.clone()), Ring { core }))
+    }
+
+    /// Takes over the ring that a process which has died left at the configured path, if it is of this layout; else makes
+    /// one, as [`Ring::create`] does, but sets aside what is no ring instead of refusing it. `is_whole` judges a chunk by
+    /// its prefix and payload, and is asked of each stream's newest one here; the others are [suspect](ChunkRef::suspect).
+    ///
+    /// Cost of taking over: a look at every descriptor and at the prefix of every chunk, no touch of the rest: see
+    /// `perf/README.md`.
+    ///
+    /// # Errors
+    /// As [`Ring::create`]; [`RingError::Foreign`] for what is no regular file of this user's. A ring that cannot be taken
+    /// over for want of memory stays as it is.
+    pub fn open_or_create(
+        config: &RingConfig,
+        mut is_whole: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(Writer, Ring, Inherited), RingError> {
+        let layout = Ring::plan(config)?;
+        let (words, slabs, found) = attach::open_or_create(config, &layout)?;
+        let mut control = control::Control::new(words, layout);
+        if found != Found::Ring {
+            control.format();
+            let core = Ring::core(config, control, slabs);
+            let inherited = Inherited { found, streams: Vec::new(), chunks: 0, torn: 0 };
+            return Ok((Writer::new(core.clone()), Ring { core }, inherited));
+        }
+        control.verdicts = verdicts::Verdicts::unknown(layout.rows());
+        let scan = attach::scan(&control, &slabs, &mut is_whole);
+        let core = Ring::core(config, control, slabs);
+        let inherited = scan.report(found);
+        Ok((Writer::inherit(core.clone(), &scan), Ring { core }, inherited))
+    }
+
+    fn plan(config: &RingConfig) -> Result<layout::Layout, RingError> {
         if !(1..=READERS_MAX).contains(&config.readers_max) {
             let (got, max) = (u64::from(config.readers_max), u64::from(READERS_MAX));
             return Err(RingError::Config { key: "readers_max", got, min: 1, max });
         }
-        let layout = layout::Layout::plan(config.budget_bytes, u64::from(config.streams_max), config.retain_chunks)?;
-        let (words, slabs) = memory::create(config, &layout)?;
-        let control = control::Control::new(words, layout);
-        control.format();
-        let core = Arc::new(Core {
+        layout::Layout::plan(config.budget_bytes, u64::from(config.streams_max), config.retain_chunks)
+    }
+
+    fn core(config: &RingConfig, control: control::Control, slabs: memory::Slabs) -> Arc<Core> {
+        static RINGS: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Core {
             id: RINGS.fetch_add(1, Ordering::Relaxed),
             recycle: config.recycle,
+            leases: lease::Leases::new(config.readers_max, control.layout.segments),
             control: Arc::new(control),
-            leases: lease::Leases::new(config.readers_max, layout.segments),
             readers_taken: (0..config.readers_max).map(|_| AtomicBool::new(false)).collect(),
             slabs,
-        });
-        Ok((Writer::new(core.clone()), Ring { core }))
+        })
     }
 
     /// Reader `index`, one for each shard. Each can be had once in the ring's life.
@@ -143,6 +196,20 @@ impl Ring {
     /// The file that [`ChunkRef::file_offset`] counts in.
     pub fn file(&self) -> BorrowedFd<'_> {
         self.core.slabs.file()
+    }
+
+    /// How many inherited chunks have been checked in this process and were whole, and how many were broken. Cost: a walk
+    /// over one word for each descriptor.
+    pub fn inherited_checked(&self) -> (u64, u64) {
+        self.core.control.verdicts.count()
+    }
+
+    /// Notes on the file that its ring is alive, for those who remove the files of dead ones by their age.
+    ///
+    /// # Errors
+    /// [`RingError::Io`].
+    pub fn touch(&self) -> Result<(), RingError> {
+        self.core.slabs.touch()
     }
 
     /// The counters.

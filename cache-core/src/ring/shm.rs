@@ -8,28 +8,53 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, FileType, FlockOperation, FsWord, MemfdFlags, Mode, OFlags, SealFlags, StatFs};
+use rustix::fs::{Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::config::Backing;
+use super::config::{Backing, RingConfig};
 use super::error::RingError;
 use super::layout::{MAGIC, SEGMENT_BYTES};
+use super::room;
 
-/// The file of a ring that this process made. Dropped, a file with a name is removed.
+/// The locked file of this process's ring. Dropped, a file with a name is removed, or kept for the next process.
 #[derive(Debug)]
 pub(super) struct SlabFile {
     fd: OwnedFd,
     path: Option<PathBuf>,
+    keep: bool,
 }
 
 impl SlabFile {
     /// A new file of `bytes` zero bytes, all of them allocated.
-    pub(super) fn create(backing: &Backing, bytes: u64) -> Result<SlabFile, RingError> {
-        let file = match backing {
-            Backing::Memfd => SlabFile { fd: memfd().map_err(failed("create", "a memfd"))?, path: None },
-            Backing::File(path) => SlabFile { fd: named(path)?, path: Some(path.clone()) },
-        };
+    pub(super) fn create(config: &RingConfig, bytes: u64) -> Result<SlabFile, RingError> {
+        match &config.backing {
+            Backing::Memfd => {
+                let file = SlabFile { fd: memfd().map_err(failed("create", "a memfd"))?, path: None, keep: false };
+                file.allocate_all(bytes)?;
+                Ok(file)
+            }
+            Backing::File(path) => SlabFile::fill_up(named(path)?, path, config.keep_file, bytes),
+        }
+    }
+
+    /// The locked file `fd` at `path` made `bytes` long, with every page there: none when it is new, and those that a
+    /// process gave up and was killed before it took new ones. After an error a new file is gone; one with `keep` stays.
+    pub(super) fn fill_up(fd: OwnedFd, path: &Path, keep: bool, bytes: u64) -> Result<SlabFile, RingError> {
+        let file = SlabFile { fd, path: Some(path.to_owned()), keep };
         file.allocate_all(bytes)?;
         Ok(file)
+    }
+
+    /// Sets the file's time of change to now.
+    pub(super) fn touch(&self) -> Result<(), RingError> {
+        let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        rustix::fs::futimens(&self.fd, &times).map_err(failed("touch", &self.place()))
+    }
+
+    /// Whether the file stays when this is dropped.
+    pub(super) fn set_keep(&mut self, keep: bool) {
+        self.keep = keep;
     }
 
     /// Gives the pages of `bytes` bytes at `offset` up and takes fresh ones, zeroed. After an error the range may have
@@ -48,7 +73,8 @@ impl SlabFile {
     fn allocate_all(&self, bytes: u64) -> Result<(), RingError> {
         let place = self.place();
         let system = rustix::fs::fstatfs(&self.fd).map_err(failed("ask for the free space of", &place))?;
-        let available = available(&system, &place)?;
+        let there = rustix::fs::fstat(&self.fd).map_err(failed("look at", &place))?.st_blocks as u64 * 512;
+        let available = available(&system, &place)?.saturating_add(there);
         let no_room = |available: u64| RingError::NoRoom {
             place: place.clone(),
             needed: bytes,
@@ -90,7 +116,7 @@ impl AsFd for SlabFile {
 
 impl Drop for SlabFile {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
+        if let (Some(path), false) = (&self.path, self.keep) {
             // The lock is held, so the name is still this file's. Nothing can be done when it cannot be removed.
             let _ = rustix::fs::unlink(path);
         }
@@ -108,26 +134,52 @@ fn memfd() -> Result<OwnedFd, Errno> {
 /// A new, locked file at `path`. An old ring there whose process has died is replaced: an observer that still maps it
 /// keeps the old one. What is no ring is left alone.
 fn named(path: &Path) -> Result<OwnedFd, RingError> {
+    if let Some(old) = open_locked(path)? {
+        check_is_replaceable(&old, path)?;
+        rustix::fs::unlink(path).map_err(failed("replace", &path.display().to_string()))?;
+    }
+    make(path)
+}
+
+/// The regular file of ours at `path`, locked; `None` when there is none.
+pub(super) fn open_locked(path: &Path) -> Result<Option<OwnedFd>, RingError> {
     let place = path.display().to_string();
-    let open = |flags| rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC | flags, Mode::from_raw_mode(0o640));
-    match open(OFlags::NONBLOCK) {
-        Err(Errno::NOENT) => {}
-        Err(errno) => return Err(failed("open", &place)(errno)),
-        Ok(old) => {
-            check_is_replaceable(&old, path)?;
-            lock(&old, path)?;
-            rustix::fs::unlink(path).map_err(failed("replace", &place))?;
+    loop {
+        let old = match open(path, OFlags::NONBLOCK) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened.map_err(failed("open", &place))?,
+        };
+        let stat = rustix::fs::fstat(&old).map_err(failed("look at", &place))?;
+        let foreign = |why| Err(RingError::Foreign { path: path.to_owned(), why });
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return foreign("it is no regular file");
+        }
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            return foreign("it is another user's");
+        }
+        lock(&old, path)?;
+        // Whoever had the lock may have removed the file before letting go of it.
+        if rustix::fs::fstat(&old).map_err(failed("look at", &place))?.st_nlink > 0 {
+            return Ok(Some(old));
         }
     }
-    let new = match open(OFlags::CREATE | OFlags::EXCL) {
+}
+
+/// A new, locked file at `path`, where there is none.
+pub(super) fn make(path: &Path) -> Result<OwnedFd, RingError> {
+    let new = match open(path, OFlags::CREATE | OFlags::EXCL) {
         Err(Errno::EXIST) => return Err(RingError::InUse { path: path.to_owned() }),
-        made => made.map_err(failed("create", &place))?,
+        made => made.map_err(failed("create", &path.display().to_string()))?,
     };
     lock(&new, path)?;
     // From the first moment the file says whose it is, lest a process killed before it is complete leave one behind that
     // the next takes for a stranger's. A hugetlbfs takes no writes; there the word comes with the tables.
     let _ = rustix::io::pwrite(&new, &MAGIC.to_ne_bytes(), 0);
     Ok(new)
+}
+
+fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC | flags, Mode::from_raw_mode(0o640))
 }
 
 fn lock(fd: &OwnedFd, path: &Path) -> Result<(), RingError> {
@@ -139,10 +191,6 @@ fn lock(fd: &OwnedFd, path: &Path) -> Result<(), RingError> {
 
 /// Only what a ring left behind is replaced, or an empty file.
 fn check_is_replaceable(fd: &OwnedFd, path: &Path) -> Result<(), RingError> {
-    let stat = rustix::fs::fstat(fd).map_err(failed("look at", &path.display().to_string()))?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(RingError::Foreign { path: path.to_owned(), why: "it is no regular file" });
-    }
     let mut magic = [0; 8];
     let got = rustix::io::pread(fd, &mut magic, 0).map_err(failed("read", &path.display().to_string()))?;
     if got == 0 || u64::from_ne_bytes(magic) == MAGIC {
@@ -159,7 +207,8 @@ fn available(system: &StatFs, place: &str) -> Result<u64, RingError> {
     }
     let of_file_system =
         if system.f_blocks == 0 { u64::MAX } else { system.f_bavail.saturating_mul(system.f_bsize as u64) };
-    let of_memory = if system.f_type == HUGETLBFS_MAGIC { u64::MAX } else { memory_available().unwrap_or(u64::MAX) };
+    let of_memory =
+        if system.f_type == HUGETLBFS_MAGIC { u64::MAX } else { room::memory_available().unwrap_or(u64::MAX) };
     Ok(of_file_system.min(of_memory))
 }
 
@@ -171,14 +220,6 @@ pub fn available_in(directory: &Path) -> Result<u64, RingError> {
     let place = directory.display().to_string();
     let system = rustix::fs::statfs(directory).map_err(failed("ask for the free space of", &place))?;
     available(&system, &place)
-}
-
-/// `MemAvailable` of /proc/meminfo: what can be taken without swapping; `None` when it cannot be read.
-fn memory_available() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 /// Opens the file of someone else's ring to look at it.

@@ -48,4 +48,10 @@ counters! {
     quarantined,
     /// Reservations refused for want of a segment.
     no_space,
+    /// Those of them that were refused rather than take what viewers are about to be sent.
+    withheld,
+    /// Chunks found in the file of a process that had died, and kept.
+    inherited,
+    /// Chunks found there half written, damaged, or in a segment that two streams claimed; none is ever served.
+    torn,
 }

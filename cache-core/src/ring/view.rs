@@ -8,6 +8,7 @@ use super::control::Control;
 use super::layout::{PREFIX_BYTES, SEGMENT_BYTES};
 use super::stream_entry::StreamEntry;
 use super::sync::load_acquire;
+use super::verdicts::Verdict;
 use crate::limits::CHUNK_PAYLOAD_BYTES_MAX;
 use crate::units::{ChunkSeq, StreamId};
 
@@ -49,7 +50,7 @@ impl View {
     /// The oldest chunk that is there. Cost: up to `retain_chunks` descriptors.
     pub fn oldest(&self, slot: StreamSlot) -> Option<ChunkSeq> {
         let head = self.head(slot)?;
-        self.first(slot, self.window_start(head), head, |_| true)
+        self.first(slot, self.window_start(slot, head), head, |_| true)
     }
 
     /// Whether chunk `seq` is there. Cost: four cache lines.
@@ -65,7 +66,7 @@ impl View {
     pub fn join_point(&self, slot: StreamSlot, back: u64) -> Option<ChunkSeq> {
         let head = self.head(slot)?;
         let wanted = head.back(back);
-        let start = self.window_start(head);
+        let start = self.window_start(slot, head);
         let below = (start.get()..=wanted.get()).rev().map(ChunkSeq::new).find(|seq| self.can_join(slot, *seq));
         below.or_else(|| self.first(slot, wanted.next().max(start), head, |chunk| chunk.meta.is_join_point()))
     }
@@ -73,7 +74,7 @@ impl View {
     /// The first chunk at or above `from` with tables and a key frame. Cost: up to `retain_chunks` descriptors.
     pub fn next_join_point(&self, slot: StreamSlot, from: ChunkSeq) -> Option<ChunkSeq> {
         let head = self.head(slot)?;
-        self.first(slot, from.max(self.window_start(head)), head, |chunk| chunk.meta.is_join_point())
+        self.first(slot, from.max(self.window_start(slot, head)), head, |chunk| chunk.meta.is_join_point())
     }
 
     /// Whether the chunk's bytes are still its own. To be asked after they were read or sent without a lease: "yes"
@@ -89,8 +90,9 @@ impl View {
         (slot.index < self.control.layout.streams).then(|| self.control.stream(slot.index))
     }
 
-    fn window_start(&self, head: ChunkSeq) -> ChunkSeq {
-        head.back(self.control.layout.retain - 1)
+    /// The oldest chunk that an open stream keeps.
+    fn window_start(&self, slot: StreamSlot, head: ChunkSeq) -> ChunkSeq {
+        head.back(self.control.stream(slot.index).retain(self.control.layout.retain) - 1)
     }
 
     fn can_join(&self, slot: StreamSlot, seq: ChunkSeq) -> bool {
@@ -120,7 +122,7 @@ impl View {
                 Some(age) => age,
             },
         };
-        if age >= self.control.layout.retain {
+        if age >= entry.retain(self.control.layout.retain) {
             return Lookup::Gone;
         }
         self.described(slot, seq).map_or(Lookup::Gone, Lookup::Ready)
@@ -135,6 +137,12 @@ impl View {
         if entry.meta.seq != seq || entry.segment >= layout.segments || payload_len > CHUNK_PAYLOAD_BYTES_MAX {
             return None;
         }
+        let suspect = entry.inherited
+            && match self.control.verdicts.get(layout.row(slot.index, seq.get())) {
+                Verdict::Whole => false,
+                Verdict::Unknown => true,
+                Verdict::Broken => return None,
+            };
         let len = (PREFIX_BYTES + payload_len) as u32;
         let chunk = ChunkRef {
             slot,
@@ -144,6 +152,7 @@ impl View {
             file_offset: layout.segment_offset(entry.segment) + u64::from(entry.offset),
             len,
             meta: entry.meta,
+            suspect,
         };
         let inside = u64::from(entry.offset) + u64::from(len) <= SEGMENT_BYTES;
         (inside && self.valid(&chunk)).then_some(chunk)

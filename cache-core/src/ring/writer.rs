@@ -5,15 +5,24 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::Core;
+use super::attach::Scan;
 use super::chunk::{ChunkMeta, StreamSlot};
-use super::descriptor::Entry;
+use super::config::Recycle;
+use super::descriptor::{Entry, seal};
 use super::error::RingError;
 use super::layout::{CHUNK_ALIGN, CHUNK_BYTES_MAX, PREFIX_BYTES, SEGMENT_BYTES};
-use super::slab_pool::{Owner, SlabPool};
+use super::note::NOTE_BYTES_MAX;
+use super::slab_pool::SlabPool;
 use super::stats::Counter;
 use super::stream_entry::NO_HEAD;
 use super::sync::Ordering;
 use crate::units::{ChunkSeq, StreamId};
+
+/// Segments that [`Writer::tidy`] keeps clean (our guess: a burst of as many streams that each begin a segment at the
+/// same time); of a small ring no more than one in [`STOCK_SHARE`]. Those that have not expired are given up ahead of
+/// need for an eighth of it only.
+const STOCK: u32 = 64;
+const STOCK_SHARE: u32 = 32;
 
 /// The single writer. `Send`, not `Sync`: control's thread has it. It never waits for a reader.
 ///
@@ -26,7 +35,6 @@ pub struct Writer {
     core: Arc<Core>,
     pool: SlabPool,
     streams: Vec<Option<OpenStream>>,
-    owners: Vec<Owner>,
     one_thread: PhantomData<Cell<()>>,
 }
 
@@ -60,14 +68,25 @@ impl Reservation {
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>) -> Writer {
+        Writer { pool: SlabPool::new(&core), ..Writer::blank(core) }
+    }
+
+    fn blank(core: Arc<Core>) -> Writer {
         let streams = core.control.layout.streams as usize;
-        Writer {
-            pool: SlabPool::new(&core),
-            streams: vec![None; streams],
-            owners: vec![Owner::default(); streams],
-            core,
-            one_thread: PhantomData,
+        Writer { pool: SlabPool::default(), streams: vec![None; streams], core, one_thread: PhantomData }
+    }
+
+    /// The writer of a ring that another process left: its streams are open, and each one's next chunk begins a segment.
+    pub(super) fn inherit(core: Arc<Core>, scan: &Scan) -> Writer {
+        let mut writer = Writer { pool: SlabPool::inherit(&core, scan), ..Writer::blank(core) };
+        for found in &scan.streams {
+            let (slot, index) = (found.slot, found.slot.index as usize);
+            // Full: what a dead process reserved there, and may have begun to fill, is never mixed with what comes.
+            let fill = SEGMENT_BYTES as u32;
+            writer.streams[index] = Some(OpenStream { id: found.id, generation: slot.generation, fill });
+            writer.core.control.count(Counter::streams_open);
         }
+        writer
     }
 
     /// Opens a stream, without a chunk.
@@ -83,6 +102,7 @@ impl Writer {
         let generation = self.core.control.stream(index).open(id);
         self.core.control.use_stream(index);
         self.core.control.count(Counter::streams_open);
+        self.pool.open(index, self.core.control.layout.retain);
         self.streams[index as usize] = Some(OpenStream { id, generation, fill: 0 });
         Ok(StreamSlot { index, generation })
     }
@@ -98,13 +118,72 @@ impl Writer {
             self.core.control.descriptor(slot.index, ChunkSeq::new(seq)).clear();
         }
         self.core.control.uncount(Counter::streams_open);
-        self.pool.orphan(slot.index);
+        self.pool.close(&self.core, slot.index);
         self.streams[slot.index as usize] = None;
-        self.owners[slot.index as usize] = Owner::default();
+    }
+
+    /// Keeps no more than the stream's newest `chunks` chunks from now on, at least 1. Older ones have expired, for good:
+    /// the number is only ever lowered, from the ring's `retain_chunks`, with which an opened stream begins. Of a closed
+    /// stream nothing is changed.
+    pub fn set_retain(&mut self, slot: StreamSlot, chunks: u64) {
+        if self.open(slot).is_ok() {
+            let chunks = chunks.clamp(1, self.pool.retain(slot.index));
+            self.core.control.stream(slot.index).set_retain(chunks);
+            self.pool.set_retain(&self.core, slot.index, chunks);
+        }
+    }
+
+    /// When the ring is short the open stream of the lowest rank loses its oldest segment; of several, the one whose
+    /// oldest segment was begun first. An opened stream has rank 0.
+    pub fn set_rank(&mut self, slot: StreamSlot, rank: u64) {
+        if self.open(slot).is_ok() {
+            self.pool.set_rank(slot.index, rank);
+        }
+    }
+
+    /// No chunk of the stream from `seq` on is taken before it has expired; `None` ends that. Where nothing else is
+    /// left, [`Writer::reserve`] refuses ([`RingStats::withheld`](super::RingStats::withheld)) the stream that asks, or
+    /// takes the segment that a stream of lower rank was filling. An opened stream has no protection.
+    pub fn protect_from(&mut self, slot: StreamSlot, seq: Option<ChunkSeq>) {
+        if self.open(slot).is_ok() {
+            self.pool.protect_from(slot.index, seq);
+        }
+    }
+
+    /// Whether [`Writer::tidy`] may have something to do. Cost: next to none.
+    pub fn is_untidy(&self) -> bool {
+        self.core.recycle == Recycle::Punch && self.pool.free() < self.stock()
+    }
+
+    /// Makes one segment clean ahead of need, so that a later [`Writer::reserve`] finds it so; false when there are
+    /// enough (64, of a small ring one in 32) or none can be had. To be called when nothing waits, until it says false. Cost: that of a
+    /// recycling (see there), or next to none.
+    pub fn tidy(&mut self) -> bool {
+        let stock = self.stock();
+        self.is_untidy() && self.pool.tidy(&self.core, stock, (stock / 8).max(1))
+    }
+
+    /// Keeps `note` with the stream until it is closed, in place of the one before: whoever takes the ring over finds it
+    /// in [`InheritedStream::note`](super::InheritedStream::note), this one or, when the process was killed on the way,
+    /// the one before, never a mixture.
+    ///
+    /// # Errors
+    /// [`RingError::StreamGone`] or [`RingError::NoteLength`]; the note before stays.
+    pub fn set_note(&mut self, slot: StreamSlot, note: &[u8]) -> Result<(), RingError> {
+        let id = self.open(slot)?.id;
+        if note.len() > NOTE_BYTES_MAX {
+            return Err(RingError::NoteLength { len: note.len(), max: NOTE_BYTES_MAX });
+        }
+        let control = &self.core.control;
+        let count = control.stream(slot.index).notes().wrapping_add(1);
+        control.note(slot.index, count).write(id, note);
+        control.stream(slot.index).note_written(count);
+        Ok(())
     }
 
     /// Reserves `len` bytes, prefix included, for the stream's next chunk: at most one reservation for each stream at a
-    /// time. Cost: next to none but for the first chunk in a segment, when another one may have to be recycled. With
+    /// time. Cost: next to none but for the first chunk in a segment, when another one may have to be recycled (unless
+    /// [`Writer::tidy`] has done it). With
     /// [`Recycle::Punch`](super::Recycle::Punch) that takes 2 ms for pages of 4 KiB and 60 us for a huge page (measured;
     /// 2 vCPU EPYC, memfd and tmpfs mounted `huge=always`).
     ///
@@ -115,7 +194,7 @@ impl Writer {
         if !(PREFIX_BYTES..=CHUNK_BYTES_MAX).contains(&len) {
             return Err(RingError::Length { len, min: PREFIX_BYTES, max: CHUNK_BYTES_MAX });
         }
-        let newest = self.owners[slot.index as usize].newest;
+        let newest = self.pool.newest(slot.index);
         if newest.is_some_and(|segment| self.pool.reserved(segment)) {
             return Err(RingError::Reserved);
         }
@@ -159,22 +238,21 @@ impl Writer {
             self.core.control.count(Counter::publish_refused);
             return false;
         }
+        let mut entry =
+            Entry { segment: r.segment, offset: r.offset, generation: r.generation, meta, inherited: false, seal: 0 };
+        entry.seal = self.seal(&r, &entry);
         let control = &self.core.control;
         let end = r.offset + r.len;
+        // In this order, so that whoever takes the file over after a kill between two stores believes what is there: the
+        // segment's bytes, that they count, the descriptor (its version odd meanwhile), and last the head, which alone
+        // says that the chunk is published.
         control.filled(r.segment).store(u64::from(end), Ordering::Release);
-        control.descriptor(r.slot.index, meta.seq).write(&Entry {
-            segment: r.segment,
-            offset: r.offset,
-            generation: r.generation,
-            meta,
-        });
-        let owner = &mut self.owners[r.slot.index as usize];
-        if owner.head.is_none_or(|head| meta.seq > head) {
-            owner.head = Some(meta.seq);
+        control.descriptor(r.slot.index, meta.seq).write(&entry);
+        if self.pool.head(r.slot.index).is_none_or(|head| meta.seq > head) {
             control.stream(r.slot.index).advance(meta.seq);
         }
         control.count(Counter::published);
-        self.pool.note(r.segment, meta.seq);
+        self.pool.note(&self.core, r.slot.index, r.segment, meta.seq);
         if let Some(stream) = &mut self.streams[r.slot.index as usize] {
             stream.fill = end.next_multiple_of(CHUNK_ALIGN as u32);
         }
@@ -186,17 +264,17 @@ impl Writer {
         drop(r);
     }
 
+    fn stock(&self) -> u32 {
+        (self.core.control.layout.segments / STOCK_SHARE).clamp(1, STOCK)
+    }
+
     fn open(&self, slot: StreamSlot) -> Result<&OpenStream, RingError> {
         let stream = self.streams.get(slot.index as usize).and_then(Option::as_ref);
         stream.filter(|open| open.generation == slot.generation).ok_or(RingError::StreamGone)
     }
 
     fn begin_segment(&mut self, slot: StreamSlot) -> Result<u32, RingError> {
-        let Some(segment) = self.pool.take(&self.core, slot.index, &mut self.owners) else {
-            self.core.control.count(Counter::no_space);
-            return Err(RingError::NoSpace);
-        };
-        self.owners[slot.index as usize].newest = Some(segment);
+        let segment = self.pool.take(&self.core, slot.index).ok_or(RingError::NoSpace)?;
         if let Some(stream) = &mut self.streams[slot.index as usize] {
             stream.fill = 0;
         }
@@ -204,15 +282,23 @@ impl Writer {
     }
 
     fn is_new(&self, slot: StreamSlot, seq: ChunkSeq) -> bool {
-        let Some(head) = self.owners[slot.index as usize].head else { return seq.get() != NO_HEAD };
+        let Some(head) = self.pool.head(slot.index) else { return seq.get() != NO_HEAD };
         match head.since(seq) {
             None => seq.get() != NO_HEAD,
-            Some(age) if age >= self.core.control.layout.retain => false,
+            Some(age) if age >= self.pool.retain(slot.index) => false,
             Some(_) => {
                 let there = self.core.control.descriptor(slot.index, seq).read();
                 there.is_none_or(|entry| entry.meta.seq != seq || !self.is_alive(&entry))
             }
         }
+    }
+
+    fn seal(&self, r: &Reservation, entry: &Entry) -> u32 {
+        let at = self.core.control.layout.segment_offset(r.segment) + u64::from(r.offset);
+        // SAFETY: nothing writes to the range: only this writer could, and it is here.
+        let prefix = unsafe { self.core.slabs.bytes(at, PREFIX_BYTES) };
+        let id = self.streams[r.slot.index as usize].map_or(StreamId(0), |open| open.id);
+        seal(id, entry, prefix)
     }
 
     fn is_alive(&self, entry: &Entry) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! One bounded SPSC queue each way per shard (`rtrb`) and an eventfd doorbell each way. A full queue is counted and
 //! never waited for: a lost [`ToShard::Published`] is made good by the next one (a shard reads the ring's head, it does
-//! not count messages); a full queue to control refuses that connection.
+//! not count messages), and only shards with viewers of the stream hear of it; a full queue to control refuses that connection.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -37,12 +37,16 @@ pub enum ToControl {
         /// The stream.
         stream: StreamName,
     },
-    /// How many viewers of a stream a shard has, told when the number changes (at most once per loop turn).
+    /// How many viewers of a stream a shard has, told when the number changes (at most once per loop turn), and where
+    /// they are, told once a second while they move on. Until a shard has told of viewers, and again after it has told
+    /// of none, it hears of no chunk of the stream; the first telling is answered by [`ToShard::Published`].
     Viewers {
         /// The stream.
         stream: StreamId,
         /// Viewers on this shard.
         count: u32,
+        /// The oldest chunk that one of them is about to be sent, as of the last look; `None` when none waits for any.
+        lowest: Option<ChunkSeq>,
     },
     /// The shard has finished draining and has stopped.
     Stopped,

@@ -3,12 +3,14 @@
 //! ```text
 //! weircast-X [run]  [--config FILE] [--log LEVEL]      serve
 //! weircast-X check  [--config FILE]                    look, say what was found, exit 0 or 1
+//! weircast-cache prepare [--remove]                    huge pages for its memory (as root)
 //! weircast-X --version | --help
 //! ```
 
 use std::path::PathBuf;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// What a role says about itself.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +19,8 @@ pub struct Role {
     pub program: &'static str,
     /// One line.
     pub about: &'static str,
+    /// Whether it has something to prepare on its host, as root.
+    pub prepares: bool,
     /// What `--help` adds: what it does, where its configuration is described, an example.
     pub help: &'static str,
 }
@@ -46,12 +50,25 @@ struct Raw {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Serve (what happens without a command)
     Run,
     /// Check configuration, kernel features, limits and databases; start nothing
     Check,
+    /// Mount a tmpfs with huge pages for the chunks' memory (as root; may be repeated)
+    Prepare(Prepare),
+}
+
+/// What to prepare.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct Prepare {
+    /// Undo it
+    #[arg(long)]
+    pub remove: bool,
+    /// The user that the cache runs as [default: root]
+    #[arg(long, value_name = "USER", conflicts_with = "remove")]
+    pub owner: Option<String>,
 }
 
 /// The command line, read.
@@ -73,13 +90,17 @@ impl Cli {
 
     /// Reads `args`, the program's name first.
     pub fn read(role: &Role, args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Cli, clap::Error> {
-        let command = Raw::command()
+        let mut command = Raw::command()
             .name(role.program)
             .bin_name(role.program)
             .version(env!("CARGO_PKG_VERSION"))
             .about(role.about)
-            .after_help(format!("{}\n\n{EXIT_CODES}", role.help));
-        let raw = Raw::from_arg_matches(&command.try_get_matches_from(args)?)?;
+            .after_help(format!("{}\n\n{EXIT_CODES}", role.help))
+            .mut_subcommand("prepare", |prepare| prepare.hide(!role.prepares));
+        let raw = Raw::from_arg_matches(&command.try_get_matches_from_mut(args)?)?;
+        if matches!(raw.command, Some(Command::Prepare(_))) && !role.prepares {
+            return Err(command.error(ErrorKind::InvalidSubcommand, "this server has nothing to prepare"));
+        }
         Ok(Cli { command: raw.command.unwrap_or(Command::Run), config: raw.config, log: raw.log })
     }
 }

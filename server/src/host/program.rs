@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
 
-use super::cli::{Cli, Command, Role};
+use super::cli::{Cli, Command, Prepare, Role};
 use super::findings::Findings;
 use super::{config, limits, logs};
 
@@ -60,6 +60,16 @@ pub fn main<C: DeserializeOwned + Default>(
     check: impl FnOnce(&C, &mut Findings),
     run: impl FnOnce(C) -> Result<Ended, Failed>,
 ) -> ExitCode {
+    main_preparing(role, check, run, |_, _| Err(anyhow::anyhow!("there is nothing to prepare")))
+}
+
+/// As [`main`], for a role that has something to prepare as root: `prepare` does it and says what it did.
+pub fn main_preparing<C: DeserializeOwned + Default>(
+    role: &Role,
+    check: impl FnOnce(&C, &mut Findings),
+    run: impl FnOnce(C) -> Result<Ended, Failed>,
+    prepare: impl FnOnce(&C, &Prepare) -> anyhow::Result<String>,
+) -> ExitCode {
     let cli = Cli::of_process(role);
     if let Err(complaint) = logs::begin(cli.log.as_deref()) {
         eprintln!("{}: {complaint}", role.program);
@@ -68,6 +78,19 @@ pub fn main<C: DeserializeOwned + Default>(
     let configuration = config::load::<C>(cli.config.as_deref());
     if cli.command == Command::Check {
         return check_all(&cli, configuration, check).into();
+    }
+    if let Command::Prepare(asked) = &cli.command {
+        let done = configuration.map_err(anyhow::Error::from).and_then(|configuration| prepare(&configuration, asked));
+        return match done {
+            Ok(done) => {
+                println!("{done}");
+                Exit::AsAsked.into()
+            }
+            Err(error) => {
+                eprintln!("{}: {error:#}", role.program);
+                Exit::Start.into()
+            }
+        };
     }
     let ended = configuration.map_err(Failed::from).and_then(run);
     let (exit, error) = match ended {

@@ -28,6 +28,7 @@ use crate::host::{limits, random, ready};
 pub const ROLE: Role = Role {
     program: "weircast-index",
     about: "Weircast's index server: one domain's registry of peers, caches, streams and publishers",
+    prepares: false,
     help: "\
 Peers ask it, by UDP, for partners and caches; caches report to it; publishers get their term and a cache from it.
 When no cache of its domain holds a stream it asks the route server where it is, and tells the least loaded cache to

@@ -37,6 +37,7 @@ use crate::host::{limits, random, ready};
 pub const ROLE: Role = Role {
     program: "weircast-route",
     about: "Weircast's route server: gives peers an id and a domain, and knows which domain holds which stream",
+    prepares: false,
     help: "\
 A peer asks it first, by UDP: it gets a PeerID made from where its address is, and the index servers of its
 domain. Index servers tell it which streams their domains hold, and ask it where a stream is.

@@ -7,9 +7,10 @@ use cache_core::peer_id::PeerId;
 use cache_core::sign::{PublisherKey, stream_id};
 use cache_core::time::WallClock;
 use cache_core::units::{ChunkSeq, DomainId, Epoch, StreamId};
-use cache_core::wire::exchange::{Hello, Publish, Role};
+use cache_core::wire::codec::List;
+use cache_core::wire::exchange::{Hello, Open, Publish, Request, Role, Run};
 use cache_core::wire::frame::chunk_prefix;
-use cache_core::wire::{Blob, ChunkHeader, FRAME_HEAD_BYTES, Frame, FrameHead, RefusalReason, StreamName};
+use cache_core::wire::{Blob, ChunkHeader, FRAME_HEAD_BYTES, Frame, FrameHead, KIND_CHUNK, RefusalReason, StreamName};
 
 use super::Cache;
 
@@ -76,6 +77,54 @@ impl Publisher {
         let chunk = self.chunk(seq, payload);
         self.socket.write_all(&chunk).expect("sent");
         receive(&mut self.socket)
+    }
+}
+
+/// A viewer that asks for chunks one by one.
+pub struct Viewer {
+    socket: TcpStream,
+    stream: StreamId,
+    pub oldest: u64,
+    pub head: u64,
+}
+
+impl Viewer {
+    /// Opens a stream that is there.
+    pub fn open(cache: &Cache, name: &str) -> Viewer {
+        let name = StreamName::new(name).expect("a name");
+        let stream = stream_id(&name);
+        let mut socket = cache.connect();
+        let (domain, ticket) = (DomainId(0), Blob::default());
+        let hello = Hello { role: Role::Viewer, peer: PeerId::NONE, stream, domain, listen: None, ticket };
+        send(&mut socket, hello.into());
+        send(&mut socket, Open { stream: name, back: 0 }.into());
+        loop {
+            match receive(&mut socket) {
+                Frame::Welcome(_) => {}
+                Frame::StreamInfo(info) => {
+                    return Viewer { socket, stream, oldest: info.oldest.get(), head: info.head.get() };
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The whole frame of a chunk; `None` when the cache does not have it.
+    pub fn fetch(&mut self, seq: u64) -> Option<Vec<u8>> {
+        let runs = List::first_of([Run { first: ChunkSeq::new(seq), count: 1 }]);
+        send(&mut self.socket, Request { stream: self.stream, runs }.into());
+        let mut frame = vec![0; FRAME_HEAD_BYTES];
+        self.socket.read_exact(&mut frame).expect("a frame");
+        let head = FrameHead::decode(frame.first_chunk().expect("its head")).expect("a head");
+        frame.resize(FRAME_HEAD_BYTES + head.body_len, 0);
+        self.socket.read_exact(&mut frame[FRAME_HEAD_BYTES..]).expect("a body");
+        match head.kind {
+            KIND_CHUNK => Some(frame),
+            kind => match Frame::decode(kind, &frame[FRAME_HEAD_BYTES..]).expect("a frame") {
+                Frame::Unavailable(_) => None,
+                other => panic!("{other:?}"),
+            },
+        }
     }
 }
 

@@ -37,13 +37,18 @@ pub enum Verdict {
 pub struct Ingest {
     epoch: Epoch,
     next: ChunkSeq,
-    begun: bool,
+    head: Option<ChunkSeq>,
 }
 
 impl Ingest {
     /// A stream of which nothing is stored and whose first chunk should be `next`.
     pub const fn starting_at(epoch: Epoch, next: ChunkSeq) -> Ingest {
-        Ingest { epoch, next, begun: false }
+        Ingest { epoch, next, head: None }
+    }
+
+    /// A stream whose newest stored chunk is `head`, and whose next is `next`: above `head`, or it is taken for that.
+    pub fn inherited(epoch: Epoch, head: ChunkSeq, next: ChunkSeq) -> Ingest {
+        Ingest { epoch, next: next.max(head.next()), head: Some(head) }
     }
 
     /// The newest epoch that was let in.
@@ -58,7 +63,7 @@ impl Ingest {
 
     /// The newest chunk stored, once there is one.
     pub const fn head(&self) -> Option<ChunkSeq> {
-        if self.begun { Some(self.next.back(1)) } else { None }
+        self.head
     }
 
     /// Lets a publisher of `epoch` in: a newer epoch fences all older ones. False, and nothing changed, when `epoch`
@@ -73,7 +78,7 @@ impl Ingest {
 
     /// Raises `next` before the first chunk is there; numbers never go back.
     pub fn expect_from(&mut self, next: ChunkSeq) {
-        if !self.begun && next < SEQ_END {
+        if self.head.is_none() && next < SEQ_END {
             self.next = self.next.max(next);
         }
     }
@@ -88,7 +93,7 @@ impl Ingest {
         }
         match seq.since(self.next) {
             None => Verdict::Duplicate,
-            Some(gap) => Verdict::Append { gap: if self.begun { gap } else { 0 } },
+            Some(gap) => Verdict::Append { gap: if self.head.is_some() { gap } else { 0 } },
         }
     }
 
@@ -97,7 +102,7 @@ impl Ingest {
         debug_assert!(matches!(self.judge(header.epoch, header.seq), Verdict::Append { .. }));
         self.epoch = header.epoch;
         self.next = header.seq.next();
-        self.begun = true;
+        self.head = Some(header.seq);
     }
 }
 

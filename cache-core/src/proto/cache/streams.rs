@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use super::config::CacheKnobs;
 use super::ingest::{Ingest, Verdict};
+use super::replacement::{Audience, Standing};
 use crate::outbox::Outbox;
 use crate::time::Time;
 use crate::units::{ChunkSeq, Epoch, StreamId};
@@ -82,8 +83,7 @@ pub struct Stream {
     since: Time,
     last_chunk: Time,
     missing: u64,
-    viewers: BTreeMap<u16, u32>,
-    idle_since: Time,
+    audience: Audience,
 }
 
 impl Stream {
@@ -104,12 +104,22 @@ impl Stream {
 
     /// Viewers on all shards.
     pub fn viewers(&self) -> u32 {
-        self.viewers.values().sum()
+        self.audience.count()
+    }
+
+    /// How it stands when memory is short.
+    pub fn standing(&self, now: Time) -> Standing {
+        self.audience.standing(now, self.ingest.head())
     }
 
     /// Chunks that were skipped by its sources.
     pub fn missing(&self) -> u64 {
         self.missing
+    }
+
+    /// Whether it is fetched from another cache.
+    pub fn is_pulled(&self) -> bool {
+        self.pulled
     }
 
     /// Whether a publisher has it now.
@@ -134,6 +144,23 @@ impl Stream {
             out.push(StreamOutput::Changed(id));
         }
     }
+}
+
+/// What is known of a stream that the process before this one held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    /// Its name.
+    pub name: StreamName,
+    /// The newest epoch that was let in.
+    pub epoch: Epoch,
+    /// The newest chunk that is there.
+    pub head: ChunkSeq,
+    /// Where numbering goes on; above `head`.
+    pub next: ChunkSeq,
+    /// The publisher ended the stream with `head`.
+    pub end: bool,
+    /// It was fetched from another cache.
+    pub pulled: bool,
 }
 
 /// The table: at most `max` streams.
@@ -209,7 +236,7 @@ impl Streams {
         let tenure = self.open(now, id, name, Source::Pull, out)?;
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.pulled = true;
-            stream.idle_since = now;
+            stream.audience.idle_again(now);
         }
         Ok(Some(tenure))
     }
@@ -236,8 +263,7 @@ impl Streams {
             since: now,
             last_chunk: now,
             missing: 0,
-            viewers: BTreeMap::new(),
-            idle_since: now,
+            audience: Audience::new(now),
         });
         if let Some(former) = stream.source.tenure() {
             out.push(StreamOutput::Dismiss { stream: id, tenure: former });
@@ -247,6 +273,28 @@ impl Streams {
             stream.set_state(now, id, HoldState::Stalled, out);
         }
         Ok(tenure)
+    }
+
+    /// Enters a stream that the process before this one held: without a source, stalled since `now`, or over. False, and
+    /// nothing changed, when it is there already or the table is full.
+    pub fn inherit(&mut self, now: Time, id: StreamId, was: Inherited, out: &mut Outbox<StreamOutput>) -> bool {
+        if self.streams.contains_key(&id) || self.streams.len() >= self.max {
+            return false;
+        }
+        let stream = Stream {
+            name: was.name,
+            ingest: Ingest::inherited(was.epoch, was.head, was.next),
+            source: Source::None,
+            pulled: was.pulled,
+            state: if was.end { HoldState::Ended } else { HoldState::Stalled },
+            since: now,
+            last_chunk: now,
+            missing: 0,
+            audience: Audience::new(now),
+        };
+        self.streams.insert(id, stream);
+        out.push(StreamOutput::Changed(id));
+        true
     }
 
     /// Judges a chunk of the source whose turn is `tenure`; out of turn it is fenced.
@@ -304,16 +352,10 @@ impl Streams {
         }
     }
 
-    /// A shard's count of viewers of a stream.
-    pub fn viewers(&mut self, now: Time, shard: u16, id: StreamId, count: u32) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        if count == 0 {
-            stream.viewers.remove(&shard);
-        } else {
-            stream.viewers.insert(shard, count);
-        }
-        if stream.viewers.is_empty() {
-            stream.idle_since = now;
+    /// A shard's count of viewers of a stream, and the lowest position among them.
+    pub fn viewers(&mut self, now: Time, shard: u16, id: StreamId, count: u32, lowest: Option<ChunkSeq>) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.audience.tell(now, shard, count, lowest);
         }
     }
 
@@ -322,7 +364,7 @@ impl Streams {
         let knobs = self.knobs;
         let mut forgotten = Vec::new();
         for (id, stream) in &mut self.streams {
-            let idle = stream.viewers.is_empty() && stream.idle_since.after(knobs.pull_grace) <= now;
+            let idle = stream.audience.idle_since().is_some_and(|since| since.after(knobs.pull_grace) <= now);
             match stream.state {
                 _ if stream.pulled && idle => forgotten.push(*id),
                 HoldState::Origin | HoldState::Relay if stream.last_chunk.after(knobs.stalled_after) <= now => {
@@ -348,8 +390,8 @@ impl Streams {
                 HoldState::Ended => stream.since.after(knobs.ended_keep),
                 HoldState::Fetching => Time::NEVER,
             };
-            let idle = stream.pulled && stream.viewers.is_empty();
-            if idle { by_state.min(stream.idle_since.after(knobs.pull_grace)) } else { by_state }
+            let idle_since = stream.audience.idle_since().filter(|_| stream.pulled);
+            idle_since.map_or(by_state, |since| by_state.min(since.after(knobs.pull_grace)))
         };
         self.streams.values().map(due).min().unwrap_or(Time::NEVER)
     }
@@ -385,207 +427,4 @@ impl Streams {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::time::WallClock;
-
-    const ID: StreamId = StreamId(7);
-
-    struct Rig {
-        table: Streams,
-        now: Time,
-        out: Outbox<StreamOutput>,
-    }
-
-    impl Rig {
-        fn new() -> Rig {
-            Rig { table: Streams::new(CacheKnobs::default(), 2), now: Time::ZERO, out: Outbox::new() }
-        }
-
-        fn publish(&mut self, epoch: u64) -> Result<(Tenure, ChunkSeq), RefusalReason> {
-            let name = StreamName::new("news").expect("a name");
-            self.table.open_publisher(self.now, ID, &name, Epoch(epoch), ChunkSeq::FIRST, &mut self.out)
-        }
-
-        fn pull(&mut self) -> Option<Tenure> {
-            let name = StreamName::new("news").expect("a name");
-            self.table.open_pull(self.now, ID, &name, Epoch(0), &mut self.out).expect("room")
-        }
-
-        fn chunk(&mut self, tenure: Tenure, epoch: u64, seq: u64, end: bool) -> Verdict {
-            let seq = ChunkSeq::new(seq);
-            let verdict = self.table.judge(ID, tenure, Epoch(epoch), seq);
-            if let Verdict::Append { .. } = verdict {
-                let header = ChunkHeader {
-                    stream: ID,
-                    epoch: Epoch(epoch),
-                    seq,
-                    published: WallClock::default(),
-                    payload_len: 0,
-                    tables_len: 0,
-                    duration_ms: 200,
-                    key_frame: None,
-                    discontinuity: false,
-                    end,
-                    hash: [0; 32],
-                    signature: [0; 64],
-                };
-                self.table.stored(self.now, ID, &header, &mut self.out);
-            }
-            verdict
-        }
-
-        /// Runs to the table's next timeout; the decisions of that moment.
-        fn wait(&mut self) -> Vec<StreamOutput> {
-            self.out.drain();
-            self.now = self.table.next_timeout();
-            assert_ne!(self.now, Time::NEVER);
-            self.table.tick(self.now, &mut self.out);
-            self.taken()
-        }
-
-        fn taken(&mut self) -> Vec<StreamOutput> {
-            self.out.drain().collect()
-        }
-
-        fn state(&self) -> Option<HoldState> {
-            self.table.get(ID).map(Stream::state)
-        }
-    }
-
-    use StreamOutput::{Changed, Dismiss, Ended, Forgotten, Ready};
-
-    fn is_forgotten(out: &[StreamOutput]) -> bool {
-        out.iter().any(|o| matches!(o, Forgotten { held, .. } if held.state == HoldState::Ended))
-    }
-
-    #[test]
-    fn a_published_stream_lives_stalls_comes_back_and_ends() {
-        let mut rig = Rig::new();
-        let (first, next) = rig.publish(1).expect("open");
-        assert_eq!(next, ChunkSeq::FIRST);
-        assert_eq!(rig.table.held(ID), None, "nothing to tell before the first chunk");
-        rig.chunk(first, 1, 0, false);
-        assert_eq!(rig.taken(), [Ready(ID), Changed(ID)]);
-        assert_eq!(rig.state(), Some(HoldState::Origin));
-        assert_eq!(rig.wait(), [Changed(ID)]);
-        assert_eq!((rig.state(), rig.now), (Some(HoldState::Stalled), Time::from_millis(1_000)));
-        rig.chunk(first, 1, 1, false);
-        assert_eq!((rig.state(), rig.taken()), (Some(HoldState::Origin), vec![Changed(ID)]));
-        rig.chunk(first, 1, 2, true);
-        let last = ChunkSeq::new(2);
-        assert_eq!(rig.taken(), [Dismiss { stream: ID, tenure: first }, Ended { stream: ID, last }, Changed(ID)]);
-        assert!(is_forgotten(&rig.wait()));
-        assert_eq!(rig.state(), None);
-    }
-
-    #[test]
-    fn a_publisher_that_comes_back_goes_on_at_the_next_number() {
-        let mut rig = Rig::new();
-        let (first, _) = rig.publish(1).expect("open");
-        rig.chunk(first, 1, 0, false);
-        rig.chunk(first, 1, 1, false);
-        rig.table.source_gone(rig.now, ID, first, &mut rig.out);
-        assert_eq!(rig.state(), Some(HoldState::Stalled));
-        let (second, next) = rig.publish(2).expect("open");
-        assert_eq!(next, ChunkSeq::new(2));
-        assert_eq!(rig.chunk(second, 2, 2, false), Verdict::Append { gap: 0 });
-        assert_eq!(rig.state(), Some(HoldState::Origin));
-    }
-
-    #[test]
-    fn a_newer_connection_of_the_same_epoch_replaces_and_an_older_epoch_is_fenced() {
-        let mut rig = Rig::new();
-        let (first, _) = rig.publish(2).expect("open");
-        rig.chunk(first, 2, 0, false);
-        rig.taken();
-        let (second, next) = rig.publish(2).expect("open");
-        assert_eq!(rig.taken(), [Dismiss { stream: ID, tenure: first }]);
-        assert_eq!(rig.chunk(first, 2, 1, false), Verdict::Fenced);
-        assert_eq!((next, rig.chunk(second, 2, 1, false)), (ChunkSeq::new(1), Verdict::Append { gap: 0 }));
-        assert_eq!(rig.publish(1), Err(RefusalReason::Fenced));
-        rig.table.source_gone(rig.now, ID, first, &mut rig.out);
-        assert_eq!(rig.state(), Some(HoldState::Origin), "the replaced one's end is nobody's loss");
-    }
-
-    #[test]
-    fn a_silent_stream_is_ended_then_forgotten() {
-        let mut rig = Rig::new();
-        let (first, _) = rig.publish(1).expect("open");
-        rig.chunk(first, 1, 0, false);
-        rig.wait();
-        let last = ChunkSeq::FIRST;
-        assert_eq!(rig.wait(), [Dismiss { stream: ID, tenure: first }, Ended { stream: ID, last }, Changed(ID)]);
-        assert_eq!(rig.now, Time::from_millis(61_000));
-        assert!(is_forgotten(&rig.wait()));
-        assert_eq!(rig.table.next_timeout(), Time::NEVER);
-    }
-
-    #[test]
-    fn one_pull_per_stream_and_it_ends_when_nobody_watches() {
-        let mut rig = Rig::new();
-        let pull = rig.pull().expect("a first pull");
-        assert_eq!(rig.pull(), None);
-        assert_eq!(rig.table.held(ID).map(|h| h.state), Some(HoldState::Fetching));
-        rig.table.viewers(rig.now, 0, ID, 3);
-        for seq in 100..200 {
-            assert_ne!(rig.chunk(pull, 1, seq, false), Verdict::Fenced);
-            rig.now = rig.now.after(crate::units::CHUNK_SPAN);
-            rig.table.tick(rig.now, &mut rig.out);
-        }
-        assert_eq!(rig.state(), Some(HoldState::Relay));
-        rig.table.viewers(rig.now, 0, ID, 0);
-        let left = rig.now;
-        rig.wait();
-        let gone = rig.wait();
-        assert_eq!(rig.now, left.after(CacheKnobs::default().pull_grace));
-        assert!(gone.contains(&Dismiss { stream: ID, tenure: pull }) && is_forgotten(&gone));
-    }
-
-    #[test]
-    fn a_pull_that_brought_nothing_leaves_nothing() {
-        let mut rig = Rig::new();
-        let pull = rig.pull().expect("a first pull");
-        rig.table.source_gone(rig.now, ID, pull, &mut rig.out);
-        assert!(is_forgotten(&rig.taken()));
-        assert_eq!(rig.state(), None);
-    }
-
-    #[test]
-    fn a_publisher_takes_a_pulled_stream_over() {
-        let mut rig = Rig::new();
-        let pull = rig.pull().expect("a first pull");
-        rig.chunk(pull, 1, 50, false);
-        rig.taken();
-        let (tenure, next) = rig.publish(2).expect("open");
-        assert_eq!(next, ChunkSeq::new(51));
-        assert_eq!(rig.taken(), [Dismiss { stream: ID, tenure: pull }]);
-        rig.chunk(tenure, 2, 51, false);
-        assert_eq!(rig.state(), Some(HoldState::Origin));
-    }
-
-    #[test]
-    fn a_publisher_taken_over_elsewhere_makes_way_for_a_pull() {
-        let mut rig = Rig::new();
-        let (publisher, _) = rig.publish(3).expect("open");
-        rig.chunk(publisher, 3, 0, false);
-        rig.taken();
-        let name = StreamName::new("news").expect("a name");
-        let same = rig.table.open_pull(rig.now, ID, &name, Epoch(3), &mut rig.out);
-        assert_eq!((same, rig.taken()), (Ok(None), vec![]), "its own epoch is no news");
-        let pull = rig.table.open_pull(rig.now, ID, &name, Epoch(4), &mut rig.out).expect("room").expect("a pull");
-        assert_eq!(rig.taken(), [Dismiss { stream: ID, tenure: publisher }]);
-        assert_eq!(rig.chunk(pull, 4, 1, false), Verdict::Append { gap: 0 });
-        assert_eq!(rig.state(), Some(HoldState::Relay));
-    }
-
-    #[test]
-    fn the_table_is_bounded() {
-        let mut rig = Rig::new();
-        for n in 0..3u64 {
-            let name = StreamName::new("x").expect("a name");
-            let opened = rig.table.open_pull(rig.now, StreamId(n), &name, Epoch(0), &mut rig.out);
-            assert_eq!(opened.is_ok(), n < 2);
-        }
-    }
-}
+mod tests;

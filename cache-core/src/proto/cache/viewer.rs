@@ -86,6 +86,11 @@ fn first_ready(holdings: &impl Holdings, from: ChunkSeq) -> Option<ChunkSeq> {
     None
 }
 
+/// Where a push whose next chunk is `next` stands: there, or at the head when it is so far behind that it will skip.
+fn committed(next: ChunkSeq, behind_max: u64, head: ChunkSeq) -> ChunkSeq {
+    if head.since(next).is_some_and(|behind| behind > behind_max) { head } else { next }
+}
+
 /// A ring drawn as a string, for tests: `#` a chunk, `t` one with tables, `K` a join point, `.` a gap.
 #[cfg(test)]
 #[derive(Clone, Debug, Default)]
@@ -150,6 +155,27 @@ impl Holdings for Drawn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_viewer_needs_what_it_has_asked_for_and_what_it_will_be_pushed() {
+        let ring = Drawn::at(0, &"K".repeat(100));
+        let (head, patience) = (ChunkSeq::new(99), Patience { skip_behind_chunks: 25 });
+        let mut track = Track::new();
+        assert_eq!(track.needs_from(head), None);
+        track.subscribe(ChunkSeq::new(90), &ring, patience);
+        assert_eq!(track.needs_from(head), Some(ChunkSeq::new(90)));
+        track.request(ChunkSeq::new(40), 2, 10, &ring, |_| ());
+        assert_eq!(track.needs_from(head), Some(ChunkSeq::new(40)));
+        while track.next(&ring, patience) != Next::Idle {}
+        assert_eq!(track.needs_from(head), Some(ChunkSeq::new(100)));
+        assert_eq!(track.needs_from(ChunkSeq::new(134)), Some(ChunkSeq::new(100)), "within its patience");
+        assert_eq!(track.needs_from(ChunkSeq::new(135)), Some(ChunkSeq::new(135)), "it will skip to the newest");
+
+        let mut playout = Playout::new(5);
+        assert_eq!(playout.needs_from(head), None);
+        assert_eq!(playout.next(&ring, patience), PlayoutNext::Begin(ChunkSeq::new(94)));
+        assert_eq!(playout.needs_from(head), Some(ChunkSeq::new(95)));
+    }
 
     #[test]
     fn a_viewer_begins_at_the_nearest_join_point_below_else_above_else_at_the_head() {

@@ -64,6 +64,11 @@ impl PublishRules {
     }
 }
 
+/// Whether `name` fits `pattern`, in which `*` stands for any run of characters.
+pub fn fits(pattern: &str, name: &StreamName) -> bool {
+    matches(pattern.as_bytes(), name.as_str().as_bytes())
+}
+
 /// Whether `name` fits `pattern`, in which `*` stands for any run of characters. Cost: pattern times name.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);

@@ -11,7 +11,9 @@ use cache_core::wire::StreamName;
 use serde::Deserialize;
 
 use super::super::data::SendBackend;
+use super::retention::{Retention, TIME_SHIFT_MINUTES_MAX, TimeShift};
 use crate::host::config::ConfigError;
+use crate::host::cpus::CpuList;
 
 /// What stands in `cache.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -31,12 +33,22 @@ pub struct CacheConfig {
     pub memory_mib: u64,
     /// Where that memory lives: `auto`, `memfd`, or a file's path on a tmpfs.
     pub slab: String,
+    /// Where `weircast-cache prepare` mounts a tmpfs with huge pages, and `auto` looks for it.
+    pub huge_pages_at: PathBuf,
+    /// The CPUs to run on, as the kernel writes them (`0-15,32`); empty: all.
+    pub cpus: String,
+    /// Whether the ring's file stays at a clean end, for the next process to take over.
+    pub keep_ring: bool,
     /// How chunks are sent.
     pub send: SendBackend,
     /// Most connections of all shards together; 0: as many as there are descriptors for.
     pub connections_max: u32,
-    /// Most streams at once.
+    /// Most streams at once; 0: as many as there are 4 MiB of memory for.
     pub streams_max: u32,
+    /// Newest chunks of each stream that are kept.
+    pub window_chunks: u64,
+    /// Streams that are kept longer.
+    pub time_shift: Vec<TimeShift>,
     /// How long a SIGTERM waits for viewers to take what they are being sent.
     pub drain_timeout_s: u64,
     /// A publisher that sends nothing for this long is disconnected.
@@ -82,9 +94,14 @@ impl Default for CacheConfig {
             shards: 0,
             memory_mib: 1024,
             slab: "auto".into(),
+            huge_pages_at: "/run/weircast/slabs".into(),
+            cpus: String::new(),
+            keep_ring: false,
             send: SendBackend::default(),
             connections_max: 0,
-            streams_max: 64,
+            streams_max: 0,
+            window_chunks: WINDOW_CHUNKS,
+            time_shift: Vec::new(),
             drain_timeout_s: 10,
             publisher_idle_s: 30,
             stall_forget_s: knobs.forget_after.millis() / 1000,
@@ -96,6 +113,12 @@ impl Default for CacheConfig {
         }
     }
 }
+
+/// More than one machine's network carries (our guess).
+const STREAMS_MAX: u32 = 16_384;
+
+/// What a stream is given room for when `streams_max` leaves it open: two segments.
+const STREAM_MIB: u64 = 4;
 
 /// Where the chunk ring's memory lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +141,17 @@ impl CacheConfig {
         };
         in_range("shards", self.shards.into(), 0, 1023)?;
         in_range("memory_mib", self.memory_mib, 4, 1 << 24)?;
-        in_range("streams_max", self.streams_max.into(), 1, 4096)?;
+        in_range("streams_max", self.streams_max.into(), 0, STREAMS_MAX.into())?;
+        in_range("window_chunks", self.window_chunks, 25, 65_536)?;
+        for rule in &self.time_shift {
+            is_pattern("time_shift", &rule.name)?;
+            in_range("time_shift", rule.minutes.into(), 1, TIME_SHIFT_MINUTES_MAX.into())?;
+        }
+        self.cpu_list()?;
+        if !self.huge_pages_at.is_absolute() {
+            let message = format!("\"{}\" is not an absolute path", self.huge_pages_at.display());
+            return Err(ConfigError::value("huge_pages_at", message));
+        }
         in_range("drain_timeout_s", self.drain_timeout_s, 0, 3600)?;
         in_range("publisher_idle_s", self.publisher_idle_s, 1, 3600)?;
         in_range("stall_forget_s", self.stall_forget_s, 1, 86_400)?;
@@ -135,10 +168,7 @@ impl CacheConfig {
             return Err(ConfigError::value("publish", message));
         }
         for rule in &self.publish {
-            if StreamName::new(&rule.name.replace('*', "x")).is_err() {
-                let message = format!("\"{}\" is neither a stream name nor a pattern of one with *", rule.name);
-                return Err(ConfigError::value("publish", message));
-            }
+            is_pattern("publish", &rule.name)?;
             if rule.secret.is_empty() {
                 let message = format!("the secret for \"{}\" is empty: set one, or leave the entry out", rule.name);
                 return Err(ConfigError::value("publish", message));
@@ -159,6 +189,28 @@ impl CacheConfig {
         }
     }
 
+    /// The CPUs to run on; `None`: all.
+    pub(super) fn cpu_list(&self) -> Result<Option<CpuList>, ConfigError> {
+        if self.cpus.trim().is_empty() {
+            return Ok(None);
+        }
+        let message = || format!("\"{}\" is no list of CPUs; one is written 0-15,32", self.cpus);
+        CpuList::parse(&self.cpus).map(Some).ok_or_else(|| ConfigError::value("cpus", message()))
+    }
+
+    /// How long streams are kept.
+    pub(super) fn retention(&self) -> Retention {
+        Retention::new(self.window_chunks, self.time_shift.clone())
+    }
+
+    /// Streams that the ring has places for.
+    pub(super) fn streams_planned(&self) -> u32 {
+        match self.streams_max {
+            0 => u32::try_from(self.memory_mib / STREAM_MIB).unwrap_or(u32::MAX).clamp(1, STREAMS_MAX),
+            max => max,
+        }
+    }
+
     pub(super) fn rules(&self) -> PublishRules {
         let rule = |entry: &PublishSecret| PublishRule { name: entry.name.clone(), secret: entry.secret.clone() };
         PublishRules::new(self.publish.iter().map(rule).collect())
@@ -172,6 +224,11 @@ impl CacheConfig {
             ..CacheKnobs::default()
         }
     }
+}
+
+fn is_pattern(key: &'static str, name: &str) -> Result<(), ConfigError> {
+    let message = || format!("\"{name}\" is neither a stream name nor a pattern of one with *");
+    StreamName::new(&name.replace('*', "x")).map(drop).map_err(|_| ConfigError::value(key, message()))
 }
 
 #[cfg(test)]
@@ -188,7 +245,7 @@ mod tests {
         assert_eq!(shipped, CacheConfig::default());
         shipped.validate().expect("and makes sense");
         // Every key stands in it, set or as a comment.
-        for key in ["advertise", "[[publish]]"] {
+        for key in ["advertise", "[[publish]]", "[[time_shift]]"] {
             assert!(text.contains(key), "{key}");
         }
     }
@@ -202,6 +259,13 @@ mod tests {
         };
         assert!(complaint(|c| c.memory_mib = 0).starts_with("memory_mib: 0 is outside"));
         assert!(complaint(|c| c.slab = "shm".into()).starts_with("slab: "));
+        assert!(complaint(|c| c.cpus = "a few".into()).starts_with("cpus: "));
+        assert!(complaint(|c| c.huge_pages_at = "slabs".into()).starts_with("huge_pages_at: "));
+        for (name, minutes) in [("a b", 1), ("news*", 0), ("news*", 100_000)] {
+            let time_shift = vec![TimeShift { name: name.into(), minutes }];
+            let config = CacheConfig { time_shift, ..CacheConfig::default() };
+            assert!(config.validate().is_err_and(|error| error.to_string().starts_with("time_shift: ")));
+        }
         assert!(
             complaint(|c| c.index = vec![SocketAddr::from(([0, 0, 0, 0], 7300))]).starts_with("index: 0.0.0.0:7300")
         );

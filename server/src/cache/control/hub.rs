@@ -12,16 +12,19 @@ use cache_core::proto::cache::streams::{StreamOutput, Tenure};
 use cache_core::proto::index::publish::PublishRules;
 use cache_core::ring::Ring;
 use cache_core::sign::{KeyRing, stream_id};
-use cache_core::units::StreamId;
+use cache_core::units::{ChunkSeq, StreamId};
 use cache_core::wire::{ChunkHeader, RefusalReason, StreamName};
 
 use super::config::CacheConfig;
 use super::counters::{Counter, Counters};
+use super::huge::SlabFacts;
 use super::index::IndexClient;
 use super::link::Link;
+use super::note::{Note, TakenOver};
 use super::pull::{self, PullMail};
 use super::shards::Shards;
 use super::store::{Store, Stored};
+use super::wait::Mailbox;
 use crate::cache::bridge::ToShard;
 use crate::cache::data::ShardCounters;
 use crate::host::clock::Clock;
@@ -46,7 +49,10 @@ pub(super) struct Hub {
     pub(super) connections_max: u32,
     pub(super) store: RefCell<Store>,
     pub(super) ring: Ring,
+    pub(super) slab: SlabFacts,
     pub(super) shards: Shards,
+    /// Wakes who makes memory clean ahead of need.
+    pub(super) untidy: Mailbox<()>,
     pub(super) shard_counters: Vec<Arc<ShardCounters>>,
     pub(super) counters: Counters,
     /// `None`: stand-alone.
@@ -75,6 +81,10 @@ impl Hub {
                 self.counters.chunks_stored.one();
                 bytes_from.add(payload.len() as u64);
                 self.shards.published(header.stream, &self.counters);
+                if self.store.borrow().is_untidy() {
+                    // There is one message at the most, and it stands for all.
+                    let _ = self.untidy.put(());
+                }
             }
             Stored::Duplicate => self.counters.chunks_duplicate.one(),
             Stored::Fenced => self.counters.chunks_fenced.one(),
@@ -83,6 +93,50 @@ impl Hub {
         }
         self.settle();
         stored
+    }
+
+    /// A shard's viewers of a stream.
+    pub(super) fn viewers_of(&self, shard: usize, stream: StreamId, count: u32, lowest: Option<ChunkSeq>) {
+        self.shards.watches(shard, stream, count > 0, &self.counters);
+        let number = u16::try_from(shard).unwrap_or(u16::MAX);
+        self.store.borrow_mut().viewers(self.clock.now(), number, stream, count, lowest);
+    }
+
+    /// A stream's publisher has these keys now: they check what comes, and the next process will know them.
+    pub(super) fn set_keys(&self, id: StreamId, keys: KeyRing) {
+        self.keys.borrow_mut().insert(id, keys);
+        self.note(id);
+    }
+
+    /// Notes in the ring what the next process must know of a stream of the table.
+    pub(super) fn note(&self, id: StreamId) {
+        let keys = self.keys.borrow().get(&id).map(KeyRing::to_wire).unwrap_or_default();
+        let store = &mut *self.store.borrow_mut();
+        let note = store.streams.get(id).map(|stream| Note::of(stream, keys));
+        if let Some(note) = note {
+            store.note(id, &note);
+        }
+    }
+
+    /// Goes on with the streams of the process before this one. Those that were pulled are pulled again, the others
+    /// wait for their publishers.
+    pub(super) fn take_over(self: &Rc<Self>, streams: Vec<TakenOver>) {
+        for stream in streams {
+            let (id, was) = (stream.id, stream.was.clone());
+            let mut keys = KeyRing::new(id);
+            keys.replace(&stream.keys);
+            self.store.borrow_mut().take_over(self.clock.now(), stream);
+            if self.store.borrow().streams.get(id).is_none() {
+                continue;
+            }
+            tracing::info!(stream = %was.name, head = %was.head, next = %was.next, "taken over");
+            self.set_keys(id, keys);
+            if was.pulled && !was.end && self.index.is_some() && pull::begin(self, &was.name, Vec::new(), &[]).is_err()
+            {
+                tracing::warn!(stream = %was.name, "is not fetched any more");
+            }
+        }
+        self.settle();
     }
 
     /// A source's link is closed.

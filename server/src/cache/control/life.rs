@@ -22,9 +22,10 @@ use super::hub::Hub;
 use super::index::IndexClient;
 use super::sessions;
 use super::shards::Shards;
+use super::slab;
 use super::start::Started;
 use super::store::Store;
-use super::wait::{First, race, sleep};
+use super::wait::{First, Mailbox, race, sleep};
 use crate::cache::bridge::ToShard;
 use crate::host::clock::Clock;
 use crate::host::program::{Ended, Failed};
@@ -37,6 +38,13 @@ const TICK: Span = Span::from_millis(100);
 /// How often the index hears of this cache ([`cache_core::wire::index::CacheReport`]: once a second).
 const REPORT_EVERY: Span = Span::from_secs(1);
 
+/// How long memory waits to be made clean after a chunk has taken a clean piece: until those who were told of the chunk
+/// have begun to send it (our guess).
+const TIDY_AFTER: Span = Span::from_millis(1);
+
+/// How often streams' ranks are told to the ring, in ticks.
+const RANK_TICKS: u32 = 10;
+
 /// How often a drain looks whether it is done.
 const DRAIN_LOOK: Span = Span::from_millis(20);
 
@@ -48,7 +56,9 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
     let streams = Streams::new(config.knobs(), config.streams_max as usize);
     let doorbells: Vec<_> = started.shards.iter().map(|shard| shard.doorbell_to_control.clone()).collect();
     let shard_counters = started.shards.iter().map(|shard| shard.counters.clone()).collect();
-    let (writer, reader, ring, handles) = (started.writer, started.reader, started.ring, started.shards);
+    let (writer, reader, ring, slab, handles) =
+        (started.writer, started.reader, started.ring, started.slab, started.shards);
+    let taken_over = started.taken_over;
     let ended = executor.run(async move {
         let index = match index_socket {
             Some(socket) => Some(IndexClient::new(socket, index_servers, cluster, random::seed()? as u32)?),
@@ -59,9 +69,11 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             clock: Clock::start(),
             advertise,
             connections_max,
-            store: RefCell::new(Store::new(writer, reader, streams)),
+            store: RefCell::new(Store::new(writer, config.retention(), reader, streams)),
             ring,
+            slab,
             shards: Shards::new(handles),
+            untidy: Mailbox::new(1),
             shard_counters,
             counters: Counters::default(),
             index,
@@ -74,6 +86,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             draining: Cell::new(false),
             config,
         });
+        hub.take_over(taken_over);
         let work = spawn_work(&hub, doorbells);
         if let Some(index) = &hub.index {
             // Who waits for the ready line may publish at once: the index grants nothing through a cache it does not know.
@@ -112,11 +125,36 @@ fn spawn_work(hub: &Rc<Hub>, doorbells: Vec<Arc<crate::uring::Doorbell>>) -> Rc<
         })
         .detach();
     }
-    let ticking = hub.clone();
+    let tidying = hub.clone();
     glommio::spawn_local(async move {
         loop {
+            tidying.untidy.take().await;
+            loop {
+                sleep(TIDY_AFTER).await;
+                if !tidying.store.borrow_mut().tidy() {
+                    break;
+                }
+            }
+        }
+    })
+    .detach();
+    let ticking = hub.clone();
+    glommio::spawn_local(async move {
+        for count in 0u32.. {
             sleep(TICK).await;
             tick(&ticking);
+            if count.is_multiple_of(RANK_TICKS) {
+                ticking.store.borrow_mut().rank_all(ticking.clock.now());
+            }
+        }
+    })
+    .detach();
+    let alive = hub.clone();
+    glommio::spawn_local(async move {
+        loop {
+            // A failure says that the file is not on a file system with times; then nobody removes it by its age.
+            let _ = alive.ring.touch();
+            sleep(slab::TOUCH_EVERY).await;
         }
     })
     .detach();

@@ -11,10 +11,12 @@
 //! ```
 //! | module | job |
 //! |---|---|
-//! | [`config`], `start`, `slab` | settings; everything that can fail at start |
+//! | [`config`], `retention` | settings |
+//! | `start`, `slab`, `huge` | everything that can fail at start |
+//! | `prepare` | what root does beforehand |
 //! | `life` | ready, periodic work, drain and end |
 //! | `hub` | what tasks share; carries the stream table's decisions out |
-//! | `store` | chunks into the ring |
+//! | `store`, `note` | chunks into the ring, and what the next process must know of each stream |
 //! | `sessions`, `shards` | from and to the shards |
 //! | `publisher`, `http` | those who send streams in |
 //! | `authority`, `index` | who may; what the index server says and is told |
@@ -30,11 +32,15 @@ mod counters;
 mod frames;
 mod http;
 mod hub;
+mod huge;
 mod index;
 mod life;
 mod link;
+mod note;
+mod prepare;
 mod publisher;
 mod pull;
+mod retention;
 mod sessions;
 mod shards;
 mod slab;
@@ -51,6 +57,12 @@ use crate::host::program::{Ended, Failed};
 /// Serves until it is told to end. An error before serving leaves nothing behind.
 pub fn run(config: CacheConfig) -> Result<Ended, Failed> {
     life::run(start::start(config)?)
+}
+
+/// Mounts a tmpfs with huge pages for the chunk ring, or unmounts it; what was done, in one line. Needs root.
+pub fn prepare(config: &CacheConfig, asked: &crate::host::cli::Prepare) -> anyhow::Result<String> {
+    config.validate()?;
+    prepare::prepare(config, asked)
 }
 
 /// Looks at what [`run`] would need: values, descriptors, addresses, memory.

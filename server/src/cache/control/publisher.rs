@@ -50,7 +50,6 @@ async fn opened_and_served(hub: &Rc<Hub>, link: &Rc<Link>, frames: &mut Frames) 
     let Some(publish) = opening(hub, link, frames).await? else { return Ok(()) };
     let id = stream_id(&publish.stream);
     let keys = authority::for_native(hub, &publish).await.inspect_err(|_| hub.counters.publishers_refused.one())?;
-    hub.keys.borrow_mut().insert(id, keys.clone());
     let opened = {
         let store = &mut *hub.store.borrow_mut();
         let now = hub.clock.now();
@@ -60,6 +59,7 @@ async fn opened_and_served(hub: &Rc<Hub>, link: &Rc<Link>, frames: &mut Frames) 
         hub.counters.publishers_refused.one();
         Refused::because(reason)
     })?;
+    hub.set_keys(id, keys.clone());
     hub.sources.borrow_mut().insert(tenure, Source::Publisher(link.clone()));
     hub.settle();
     hub.counters.publishers_taken.one();

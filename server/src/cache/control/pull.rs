@@ -97,11 +97,13 @@ pub(super) fn begin(
 /// The index's keys replace what was known, unless something newer is.
 fn take_keys(hub: &Hub, id: StreamId, keys: &[StreamKey]) {
     let newest = keys.iter().map(|key| key.epoch).max();
-    let mut known = hub.keys.borrow_mut();
-    let known = known.entry(id).or_insert_with(|| KeyRing::new(id));
+    let mut all = hub.keys.borrow_mut();
+    let known = all.entry(id).or_insert_with(|| KeyRing::new(id));
     if newest.is_some() && newest >= known.newest() {
         known.replace(keys);
     }
+    drop(all);
+    hub.note(id);
 }
 
 #[derive(Clone)]

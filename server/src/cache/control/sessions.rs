@@ -46,10 +46,7 @@ fn take(hub: &Rc<Hub>, shard: usize, message: ToControl) {
             session(hub, socket, from, async move |hub, link| http::serve(&hub, link, read).await);
         }
         ToControl::Want { stream } => hub.want(shard, stream),
-        ToControl::Viewers { stream, count } => {
-            let shard = u16::try_from(shard).unwrap_or(u16::MAX);
-            hub.store.borrow_mut().streams.viewers(hub.clock.now(), shard, stream, count);
-        }
+        ToControl::Viewers { stream, count, lowest } => hub.viewers_of(shard, stream, count, lowest),
         ToControl::Stopped => hub.shards_stopped.set(hub.shards_stopped.get() + 1),
     }
 }

@@ -1,10 +1,11 @@
 //! The shards as control sees them: a queue and a doorbell each way.
 //!
-//! A chunk's announcement that finds a queue full is dropped (the next one stands for it too). Answers are kept until
+//! Of a chunk hear those shards that have viewers of its stream; what they hear is bounded by what they have told of. A
+//! chunk's announcement that finds a queue full is dropped (the next one stands for it too). Answers are kept until
 //! there is room: a viewer waits for each.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use cache_core::units::StreamId;
 
@@ -18,6 +19,8 @@ const BACKLOG_MAX: usize = 1024;
 #[derive(Debug)]
 struct Line {
     handle: ShardHandle,
+    /// Streams of which the shard has viewers: those it hears of.
+    watched: HashSet<StreamId>,
     backlog: VecDeque<ToShard>,
 }
 
@@ -30,7 +33,7 @@ pub(super) struct Shards {
 impl Shards {
     /// The shards, in the order of their indexes.
     pub(super) fn new(handles: Vec<ShardHandle>) -> Shards {
-        let line = |handle| Line { handle, backlog: VecDeque::new() };
+        let line = |handle| Line { handle, watched: HashSet::new(), backlog: VecDeque::new() };
         Shards { lines: RefCell::new(handles.into_iter().map(line).collect()) }
     }
 
@@ -54,13 +57,24 @@ impl Shards {
         }
     }
 
-    /// Tells every shard of a new chunk.
+    /// Tells the shards that have viewers of the stream of a new chunk.
     pub(super) fn published(&self, stream: StreamId, counters: &Counters) {
         for line in self.lines.borrow_mut().iter_mut() {
-            line.flush();
-            if !line.backlog.is_empty() || line.handle.tell(ToShard::Published { stream }).is_err() {
-                counters.shard_queue_full.one();
+            if line.watched.contains(&stream) {
+                line.published(stream, counters);
             }
+        }
+    }
+
+    /// A shard has viewers of a stream, or has none any more. One that had none is told of the stream at once: what was
+    /// published since it looked, nobody has told it.
+    pub(super) fn watches(&self, shard: usize, stream: StreamId, watches: bool, counters: &Counters) {
+        let mut lines = self.lines.borrow_mut();
+        let Some(line) = lines.get_mut(shard) else { return };
+        if !watches {
+            line.watched.remove(&stream);
+        } else if line.watched.insert(stream) {
+            line.published(stream, counters);
         }
     }
 
@@ -81,6 +95,13 @@ impl Shards {
 }
 
 impl Line {
+    fn published(&mut self, stream: StreamId, counters: &Counters) {
+        self.flush();
+        if !self.backlog.is_empty() || self.handle.tell(ToShard::Published { stream }).is_err() {
+            counters.shard_queue_full.one();
+        }
+    }
+
     fn flush(&mut self) {
         while let Some(message) = self.backlog.pop_front() {
             if let Err(message) = self.handle.tell(message) {

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cache_core::ring::{Backing, Recycle};
+use cache_core::time::Span;
 use rustix::fs::{FlockOperation, flock};
 
 use super::config::{CacheConfig, Slab};
+use super::huge;
 use crate::cache::data::SendBackend;
 use crate::host::config::ConfigError;
 
@@ -15,24 +17,40 @@ const DIRECTORY: &str = "/dev/shm";
 const PREFIX: &str = "weircast-cache-";
 const SUFFIX: &str = ".ring";
 
-/// A file younger than this may belong to a process that is about to lock it.
+/// How often a cache says that its file is in use, by the file's time of change.
+pub(super) const TOUCH_EVERY: Span = Span::from_secs(10);
+
+/// A file whose cache has been dead for so long is removed by any other cache that starts here (our guess: who is started
+/// again later has an audience that has gone, and a window of 51 s that is over).
 const STALE_AFTER: Duration = Duration::from_secs(60);
+
+const _: () = assert!(STALE_AFTER.as_secs() * 1000 > 2 * TOUCH_EVERY.millis(), "a living cache's file is never stale");
 
 /// Where the ring's memory goes for a cache that listens on `listen`.
 ///
-/// A file with a name can be opened by an observer process; with `auto` it is `/dev/shm/weircast-cache-IP-PORT.ring`
-/// (an IPv6 address's colons as `_`).
+/// A file with a name can be opened by an observer process; with `auto` it is `weircast-cache-IP-PORT.ring` (an
+/// IPv6 address's colons as `_`) at `huge_pages_at` if that is prepared, else in `/dev/shm`, else it is a memfd.
 pub(super) fn backing(config: &CacheConfig, listen: SocketAddr) -> Result<Backing, ConfigError> {
     Ok(match config.slab()? {
-        Slab::Memfd => Backing::Memfd,
-        Slab::Path(path) => Backing::File(path),
-        Slab::Auto if !Path::new(DIRECTORY).is_dir() => {
-            tracing::warn!("there is no {DIRECTORY}: the chunk ring is a memfd, which observers cannot open by name");
+        Slab::Memfd => {
+            tracing::warn!("slab = \"memfd\": a restart loses the chunk ring; \"auto\" or a path on a tmpfs keeps it");
             Backing::Memfd
         }
+        Slab::Path(path) => Backing::File(path),
         Slab::Auto => {
             let ip = listen.ip().to_string().replace(':', "_");
-            Backing::File(Path::new(DIRECTORY).join(format!("{PREFIX}{ip}-{}{SUFFIX}", listen.port())))
+            let name = format!("{PREFIX}{ip}-{}{SUFFIX}", listen.port());
+            if huge::is_ready(&config.huge_pages_at) {
+                Backing::File(config.huge_pages_at.join(name))
+            } else if Path::new(DIRECTORY).is_dir() {
+                Backing::File(Path::new(DIRECTORY).join(name))
+            } else {
+                tracing::warn!(
+                    "there is no {DIRECTORY}: the chunk ring is a memfd, which is lost at a restart and which observers \
+                     cannot open by name"
+                );
+                Backing::Memfd
+            }
         }
     })
 }
@@ -45,16 +63,23 @@ pub(super) const fn recycle(send: SendBackend) -> Recycle {
     }
 }
 
-/// Removes the files of caches that were killed: a living ring holds a lock on its file. Returns what was removed.
-pub(super) fn sweep() -> Vec<PathBuf> {
-    sweep_directory(Path::new(DIRECTORY), STALE_AFTER)
+/// Removes the files of caches that were killed a while ago, but for `own`, which this cache is about to take over. A living
+/// ring holds a lock on its file. Returns what was removed.
+pub(super) fn sweep(own: &Backing) -> Vec<PathBuf> {
+    let mut removed = sweep_directory(Path::new(DIRECTORY), own, STALE_AFTER);
+    if let Backing::File(path) = own
+        && let Some(directory) = path.parent().filter(|directory| *directory != Path::new(DIRECTORY))
+    {
+        removed.extend(sweep_directory(directory, own, STALE_AFTER));
+    }
+    removed
 }
 
-fn sweep_directory(directory: &Path, stale_after: Duration) -> Vec<PathBuf> {
+fn sweep_directory(directory: &Path, own: &Backing, stale_after: Duration) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let ours = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+        name.starts_with(PREFIX) && name.ends_with(SUFFIX) && Backing::File(path.clone()) != *own
     };
     let paths = entries.flatten().map(|entry| entry.path()).filter(ours);
     paths.filter(|path| is_stale(path, stale_after) && std::fs::remove_file(path).is_ok()).collect()
@@ -72,17 +97,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dead_caches_file_goes_and_a_living_ones_stays() {
+    fn a_dead_caches_file_goes_and_a_living_ones_and_ones_own_stay() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = |name: &str| directory.path().join(name);
-        for name in ["weircast-cache-127.0.0.1-1.ring", "weircast-cache-127.0.0.1-2.ring", "other.ring"] {
+        let name = |port| format!("weircast-cache-127.0.0.1-{port}.ring");
+        for name in [&name(1), &name(2), &name(3), "other.ring"] {
             std::fs::write(path(name), b"x").expect("written");
         }
-        let living = std::fs::File::open(path("weircast-cache-127.0.0.1-2.ring")).expect("open");
+        let own = Backing::File(path(&name(3)));
+        let living = std::fs::File::open(path(&name(2))).expect("open");
         flock(&living, FlockOperation::NonBlockingLockExclusive).expect("locked");
-        assert_eq!(sweep_directory(directory.path(), STALE_AFTER), Vec::<PathBuf>::new(), "all are young");
-        let removed = sweep_directory(directory.path(), Duration::ZERO);
-        assert_eq!(removed, [path("weircast-cache-127.0.0.1-1.ring")]);
+        assert_eq!(sweep_directory(directory.path(), &own, STALE_AFTER), Vec::<PathBuf>::new(), "all are young");
+        let removed = sweep_directory(directory.path(), &own, Duration::ZERO);
+        assert_eq!(removed, [path(&name(1))]);
     }
 
     #[test]

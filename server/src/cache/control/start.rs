@@ -1,21 +1,24 @@
 //! Everything that can fail before anything is served, in one place: configuration, limits, addresses, memory, threads.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use cache_core::limits::WINDOW_CHUNKS;
 use cache_core::proto::cache::admission::connections_limit;
-use cache_core::ring::{Backing, Reader, Ring, RingConfig, Writer};
+use cache_core::ring::{Backing, Found, Inherited, Reader, Ring, RingConfig, RingError, SEGMENT_BYTES, Writer};
 use cache_core::time::Span;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::config::CacheConfig;
+use super::huge::SlabFacts;
+use super::note::{self, TakenOver};
 use super::slab;
-use crate::cache::data::{self, ShardConfig, ShardHandle};
+use crate::cache::data::{self, ShardConfig, ShardHandle, is_whole};
 use crate::host::config as host_config;
+use crate::host::cpus::CpuList;
 use crate::host::findings::Findings;
 use crate::host::limits::{self, Limits};
 use crate::host::signals::Signals;
@@ -26,9 +29,15 @@ const IO_MEMORY_BYTES: usize = 64 << 10;
 /// Entries of the executor's rings (glommio's default): a poll per connection and a few timers are under way at once.
 const RING_DEPTH: usize = 128;
 
+/// Room in a shard's queue beside one announcement for each stream: answers, which are kept when there is none.
+const SPARE_MESSAGES: usize = 256;
+
 /// How long tasks that are never out of work may go on before the reactor looks for news (our guess: a fortieth of a
 /// chunk).
 const PREEMPT: Duration = Duration::from_millis(5);
+
+/// How long a killed predecessor may go on holding its ring (our guess: its io_urings are torn down in milliseconds).
+const OWNER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a cache server has when nothing can fail any more. Dropped, nothing is left of it.
 #[derive(Debug)]
@@ -44,6 +53,10 @@ pub(super) struct Started {
     pub(super) writer: Writer,
     pub(super) reader: Reader,
     pub(super) shards: Vec<ShardHandle>,
+    /// What its memory turned out to be.
+    pub(super) slab: SlabFacts,
+    /// Streams of the process before this one that are still in the ring.
+    pub(super) taken_over: Vec<TakenOver>,
     /// The ring's file, to be removed at the end.
     pub(super) slab_file: Option<SlabFile>,
 }
@@ -62,6 +75,7 @@ impl Drop for SlabFile {
 /// Starts everything but the control plane's tasks. An error says what to change.
 pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
     config.validate()?;
+    confine(&config)?;
     let limits = limits::prepare()?;
     let signals = Signals::install().context("signals cannot be taken over")?;
     let connections_max = connections(&config, limits)?;
@@ -82,8 +96,12 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
         .preempt_timer(PREEMPT)
         .make()
         .map_err(|error| anyhow::anyhow!("the control plane's executor cannot start: {error}"))?;
-    let (writer, ring, slab_file) = memory(&config, listen, shards)?;
+    if let Some(warning) = spanned(&CpuList::allowed()) {
+        tracing::warn!("{warning}");
+    }
+    let Memory { writer, ring, taken_over, slab, slab_file } = memory(&config, listen, shards)?;
     config.streams_max = streams(&config, &ring);
+    say_memory(&config, &ring, &slab);
     let reader = ring.reader(shards as u32)?;
     let shards = start_shards(&config, connections_max, listeners, &ring)?;
     Ok(Started {
@@ -98,6 +116,8 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
         writer,
         reader,
         shards,
+        slab,
+        taken_over,
         slab_file,
     })
 }
@@ -105,6 +125,13 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
 /// Looks at what [`start`] would need, and starts nothing.
 pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
     findings.record(config.validate().map(|()| "values: in their ranges".to_owned()));
+    match confine(config) {
+        Err(error) => findings.fail(error.to_string()),
+        Ok(cpus) => {
+            findings.good(format!("CPUs: {}", cpus.len()));
+            spanned(&cpus).into_iter().for_each(|warning| findings.warn(warning));
+        }
+    }
     let limits = Limits { memlock: None, nofile: limits::raise_nofile() };
     findings.record(connections(config, limits).map(|max| format!("connections: at most {max}")));
     let told = !config.index.is_empty();
@@ -126,6 +153,8 @@ fn room(path: &std::path::Path, needed: u64, findings: &mut Findings) {
     match cache_core::ring::available_in(directory) {
         Err(error) => findings.fail(format!("slab: {error}")),
         Ok(free) => {
+            // What a former process left is taken over, or makes room.
+            let free = free + std::fs::metadata(path).map_or(0, |left| left.blocks() * 512);
             if free >= needed {
                 findings.good(format!("memory: {} needs {needed} bytes, {free} are free", path.display()));
             } else {
@@ -138,6 +167,27 @@ fn room(path: &std::path::Path, needed: u64, findings: &mut Findings) {
             }
         }
     }
+}
+
+/// Confines the process to the configured CPUs, before it allocates or starts anything; those that it runs on.
+fn confine(config: &CacheConfig) -> anyhow::Result<CpuList> {
+    if let Some(cpus) = config.cpu_list()? {
+        let cure = "this process may run on none of them: see lscpu, taskset -p, and the cgroup's cpuset";
+        cpus.confine().map_err(|error| anyhow::anyhow!("cpus: \"{}\": {error}; {cure}", config.cpus))?;
+    }
+    Ok(CpuList::allowed())
+}
+
+/// Whether memory is far from some of the CPUs.
+fn spanned(cpus: &CpuList) -> Option<String> {
+    let nodes = cpus.nodes();
+    (nodes.len() > 1).then(|| {
+        format!(
+            "the CPUs belong to {} memory nodes ({nodes:?}), and the chunk ring is on one of them: run one cache for each, \
+             with `cpus` (/sys/devices/system/node/nodeN/cpulist)",
+            nodes.len()
+        )
+    })
 }
 
 fn connections(config: &CacheConfig, limits: Limits) -> anyhow::Result<u32> {
@@ -153,7 +203,8 @@ fn connections(config: &CacheConfig, limits: Limits) -> anyhow::Result<u32> {
 
 /// Every stream needs a segment of its own: a publisher beyond that is better refused than taken and never served.
 fn streams(config: &CacheConfig, ring: &Ring) -> u32 {
-    let room = u32::try_from(ring.stats().segments_free).unwrap_or(u32::MAX);
+    let stats = ring.stats();
+    let room = u32::try_from(stats.segments_free + stats.segments_in_use).unwrap_or(u32::MAX);
     if room < config.streams_max {
         tracing::warn!(
             "streams_max is {} and {} MiB hold {room}: raise memory_mib (2 MiB a stream at least)",
@@ -161,7 +212,25 @@ fn streams(config: &CacheConfig, ring: &Ring) -> u32 {
             config.memory_mib
         );
     }
-    config.streams_max.min(room)
+    config.streams_planned().min(room)
+}
+
+/// What was planned, and what was got.
+fn say_memory(config: &CacheConfig, ring: &Ring, slab: &SlabFacts) {
+    let stats = ring.stats();
+    let segments = stats.segments_free + stats.segments_in_use;
+    let segment_mib = SEGMENT_BYTES >> 20;
+    let segments_mib = segments * segment_mib;
+    tracing::info!(
+        place = slab.place,
+        "memory for chunks: {} MiB planned, {} MiB got, {} MiB in huge pages; {segments} segments of {segment_mib} MiB for \
+         {} streams, {} MiB of tables",
+        config.memory_mib,
+        slab.allocated_bytes >> 20,
+        slab.huge_bytes >> 20,
+        config.streams_max,
+        (slab.bytes >> 20).saturating_sub(segments_mib),
+    );
 }
 
 fn shard_count(config: &CacheConfig) -> usize {
@@ -174,12 +243,6 @@ fn shard_count(config: &CacheConfig) -> usize {
 /// How many CPUs' time this process may use: those it may run on, or what its cgroup's quota comes to.
 fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// The CPUs that this process may run on, by number; none when that cannot be asked.
-fn allowed_cpus() -> Vec<usize> {
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
-    (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
 /// One listener per shard, on one port. They share it by SO_REUSEPORT, which another process of the same user would
@@ -204,11 +267,20 @@ fn probe(addr: SocketAddr) -> Result<(), host_config::ConfigError> {
     alone().map_err(|error| host_config::cannot_listen(addr, "TCP", &error))
 }
 
-fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Result<(Writer, Ring, Option<SlabFile>)> {
-    for path in slab::sweep() {
+/// The ring, and what it began with.
+struct Memory {
+    writer: Writer,
+    ring: Ring,
+    taken_over: Vec<TakenOver>,
+    slab: SlabFacts,
+    slab_file: Option<SlabFile>,
+}
+
+fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Result<Memory> {
+    let backing = slab::backing(config, listen)?;
+    for path in slab::sweep(&backing) {
         tracing::warn!(path = %path.display(), "removed the chunk ring of a cache that was killed");
     }
-    let backing = slab::backing(config, listen)?;
     let path = match &backing {
         Backing::Memfd => None,
         Backing::File(path) => Some(path.clone()),
@@ -216,14 +288,62 @@ fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Re
     let ring = RingConfig {
         backing,
         budget_bytes: config.memory_mib << 20,
-        streams_max: config.streams_max,
+        streams_max: config.streams_planned(),
         // One more for control, which reports.
         readers_max: shards as u32 + 1,
         recycle: slab::recycle(config.send),
-        retain_chunks: WINDOW_CHUNKS,
+        retain_chunks: config.retention().most(),
+        keep_file: config.keep_ring,
     };
-    let (writer, ring) = Ring::create(&ring).context("memory_mib, streams_max, slab")?;
-    Ok((writer, ring, path.map(SlabFile)))
+    let opened = outwait_owner(|| Ring::open_or_create(&ring, is_whole));
+    let (mut writer, ring, inherited) = opened.context("memory_mib, streams_max, slab")?;
+    let taken_over = take_over(&inherited, &mut writer, path.as_deref());
+    let slab = SlabFacts::of(&ring, path.as_deref());
+    Ok(Memory { writer, ring, taken_over, slab, slab_file: path.filter(|_| !config.keep_ring).map(SlabFile) })
+}
+
+/// The kernel lets go of a killed process's files a moment after the process is gone, later than of its port.
+fn outwait_owner<T>(mut open: impl FnMut() -> Result<T, RingError>) -> Result<T, RingError> {
+    let deadline = std::time::Instant::now() + OWNER_PATIENCE;
+    loop {
+        match open() {
+            Err(RingError::InUse { .. }) if std::time::Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Says what stood at the ring's path, and closes streams that nobody could name.
+fn take_over(inherited: &Inherited, writer: &mut Writer, path: Option<&std::path::Path>) -> Vec<TakenOver> {
+    let path = path.unwrap_or(std::path::Path::new("")).display();
+    match &inherited.found {
+        Found::Nothing => {}
+        Found::Replaced(why) => tracing::warn!(%path, "the chunk ring that a former process left is not used: {why}"),
+        Found::SetAside { to, removed } => {
+            let to = to.display();
+            tracing::warn!(%path, "was no chunk ring and is now {to}: it takes memory until you remove it");
+            if let Some(removed) = removed {
+                tracing::warn!("{} was set aside earlier and has been removed", removed.display());
+            }
+        }
+        Found::Ring => {
+            let Inherited { chunks, torn, .. } = inherited;
+            tracing::info!(%path, streams = inherited.streams.len(), chunks, torn, "took over a chunk ring");
+        }
+    }
+    let mut streams = Vec::new();
+    for found in &inherited.streams {
+        match note::read(found) {
+            Some(stream) => streams.push(stream),
+            None => {
+                tracing::warn!(stream = %found.id, "a stream without its name was in the ring, and is dropped");
+                writer.close_stream(found.slot);
+            }
+        }
+    }
+    streams
 }
 
 fn start_shards(
@@ -233,14 +353,17 @@ fn start_shards(
     ring: &Ring,
 ) -> anyhow::Result<Vec<ShardHandle>> {
     let count = listeners.len();
-    let cpus = allowed_cpus();
+    let cpus: Vec<usize> = CpuList::allowed().iter().collect();
+    let chosen = !config.cpus.trim().is_empty();
     let mut handles = Vec::with_capacity(count);
     for (index, listener) in (0u32..).zip(listeners) {
         let shard = ShardConfig {
             send: config.send,
             connections_max: connections_max.div_ceil(count as u32),
-            // With one shard per CPU each has its own; with fewer the kernel places them better, beside others' work.
-            pin_to: cpus.get(index as usize).copied().filter(|_| cpus.len() == count),
+            // With one shard per CPU each has its own; with fewer the kernel places them better, beside others' work,
+            // unless the CPUs were chosen for this cache.
+            pin_to: cpus.get(index as usize).copied().filter(|_| cpus.len() == count || chosen && count < cpus.len()),
+            queue_messages: ShardConfig::QUEUE_MESSAGES_MIN.max(config.streams_max as usize + SPARE_MESSAGES),
             stall_cutoff: Span::from_secs(config.viewer_stall_s),
             http_back_chunks: config.http_back_chunks,
             drain_deadline: Span::from_secs(config.drain_timeout_s),

@@ -36,7 +36,8 @@ pub(super) fn json(hub: &Hub) -> Value {
         "bytes_from_caches": counters.bytes_from_caches.get(),
         "bytes_out": bytes_out,
         "streams": streams(hub),
-        "ring": ring(hub.ring.stats()),
+        "ring": ring(hub.ring.stats(), hub.ring.inherited_checked()),
+        "slab": hub.slab.json(),
         "control": control,
         "shards": shards,
     })
@@ -59,7 +60,7 @@ fn streams(hub: &Hub) -> Vec<Value> {
     store.streams.iter().map(one).collect()
 }
 
-fn ring(stats: RingStats) -> Value {
+fn ring(stats: RingStats, (whole, broken): (u64, u64)) -> Value {
     json!({
         "segments_free": stats.segments_free,
         "segments_in_use": stats.segments_in_use,
@@ -72,5 +73,10 @@ fn ring(stats: RingStats) -> Value {
         "evicted": stats.evicted,
         "quarantined": stats.quarantined,
         "no_space": stats.no_space,
+        "withheld": stats.withheld,
+        "inherited": stats.inherited,
+        "inherited_whole": whole,
+        "inherited_broken": broken,
+        "torn": stats.torn,
     })
 }

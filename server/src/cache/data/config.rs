@@ -48,11 +48,16 @@ pub struct ShardConfig {
     pub drain_deadline: Span,
     /// How long an `Open` waits for control's answer. Default 10 s (our guess: a pull from another domain takes 2 s).
     pub want_deadline: Span,
+    /// Messages between the shard and control, each way. Default 1024: one publication of each of so many streams.
+    pub queue_messages: usize,
     /// With [`SendBackend::SendZc`]: goes on with it even when the kernel copies. For measurements; default false.
     pub zero_copy_despite_copies: bool,
 }
 
 impl ShardConfig {
+    /// The least that `queue_messages` should be.
+    pub const QUEUE_MESSAGES_MIN: usize = 1024;
+
     /// The defaults, listening on `listen`.
     pub fn new(listen: SocketAddr) -> ShardConfig {
         ShardConfig {
@@ -67,6 +72,7 @@ impl ShardConfig {
             turn_bytes: 256 << 10,
             drain_deadline: Span::from_secs(5),
             want_deadline: Span::from_secs(10),
+            queue_messages: ShardConfig::QUEUE_MESSAGES_MIN,
             zero_copy_despite_copies: false,
         }
     }
@@ -87,9 +93,6 @@ pub(super) const STREAMS_WANTED_MAX: usize = 256;
 
 /// Answers that a connection has not taken. A viewer with so many unread answers (600 refusals) does not read.
 pub(super) const ANSWER_BYTES_MAX: usize = 16 << 10;
-
-/// Messages between a shard and control, each way: one publication of each of 1024 streams.
-pub(super) const QUEUE_MESSAGES: usize = 1024;
 
 /// How long an answered connection may take to close its side, so that the answer is not lost to a reset.
 pub(super) const LINGER: Span = Span::from_secs(1);

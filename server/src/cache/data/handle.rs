@@ -84,7 +84,7 @@ impl ShardHandle {
     /// Sends `message` and wakes the shard.
     ///
     /// # Errors
-    /// Gives the message back when the queue (1024 messages) is full. A lost `Published` or `Ended` needs no care if
+    /// Gives the message back when the queue ([`super::ShardConfig::queue_messages`]) is full. A lost `Published` or `Ended` needs no care if
     /// another `Published` follows; every other message should be sent again.
     pub fn tell(&mut self, message: ToShard) -> Result<(), ToShard> {
         let pushed = self.to.push(message).map_err(|rtrb::PushError::Full(message)| message);

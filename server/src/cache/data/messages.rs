@@ -112,7 +112,7 @@ impl Shard {
             (Some(key), None) => self.on_refused(key, RefusalReason::UnknownStream),
             // Whoever wanted it was refused meanwhile: control must not fetch it for nobody.
             (None, _) => {
-                self.say(ToControl::Viewers { stream: id, count: 0 });
+                self.say(ToControl::Viewers { stream: id, count: 0, lowest: None });
             }
         }
     }

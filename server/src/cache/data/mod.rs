@@ -28,7 +28,7 @@
 //! and `cache_core::limits`; each is counted in [`ShardCounters`] when it is met.
 //!
 //! # What it does not do
-//! It receives no chunk, verifies none, and knows no other server: control does.
+//! It receives no chunk, verifies none but those that a former process left, and knows no other server: control does.
 
 mod accept;
 mod close;
@@ -42,6 +42,7 @@ mod http;
 mod inbox;
 mod messages;
 mod native;
+mod positions;
 mod pump;
 mod receive;
 mod sender;
@@ -57,6 +58,7 @@ use cache_core::ring::{Reader, Ring};
 pub use config::{SendBackend, ShardConfig};
 pub use counters::{Counter, ShardCounters};
 pub use handle::{ShardError, ShardHandle, bind};
+pub(crate) use shelf::is_whole;
 
 use crate::uring::Doorbell;
 
@@ -78,8 +80,8 @@ pub fn start(
     let doorbell_to_shard = Arc::new(Doorbell::polled().map_err(host)?);
     let doorbell_to_control = Arc::new(Doorbell::polled().map_err(host)?);
     let counters = Arc::new(ShardCounters::default());
-    let (to, from_control) = rtrb::RingBuffer::new(config::QUEUE_MESSAGES);
-    let (to_control, from) = rtrb::RingBuffer::new(config::QUEUE_MESSAGES);
+    let (to, from_control) = rtrb::RingBuffer::new(config.queue_messages);
+    let (to_control, from) = rtrb::RingBuffer::new(config.queue_messages);
     let (serving, started) = mpsc::sync_channel(1);
     let links = shard::Links {
         from_control,

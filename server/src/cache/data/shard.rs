@@ -17,7 +17,7 @@ use super::config::{ShardConfig, TURN_CONNECTIONS};
 use super::connection::{Connection, Key};
 use super::counters::ShardCounters;
 use super::sender::Sender;
-use super::streams::Streams;
+use super::streams::{StreamKey, Streams};
 use crate::cache::bridge::{ToControl, ToShard};
 use crate::uring::{Completion, Doorbell, Operation, SetupError, Token, Uring, UringConfig, Wait};
 
@@ -50,6 +50,9 @@ pub(super) struct Shard {
     /// The time of this turn.
     pub(super) now: Time,
     pub(super) tick_at: Time,
+    /// When viewers' positions are looked at again, and how far that has come.
+    pub(super) positions_at: Time,
+    pub(super) positions_next: Option<StreamKey>,
     pub(super) life: Life,
     /// Secret: makes nonces.
     pub(super) nonces: RandomState,
@@ -110,6 +113,8 @@ impl Shard {
             run_queue: VecDeque::new(),
             now: Time::ZERO,
             tick_at: Time::ZERO,
+            positions_at: Time::ZERO,
+            positions_next: None,
             life: Life::Serving,
             nonces: RandomState::new(),
             received: Vec::new(),
@@ -138,6 +143,7 @@ impl Shard {
             self.on_messages();
             self.serve();
             self.on_deadlines();
+            self.look_at_positions();
             self.tell_control();
             self.links.counters.turns.one();
         }
@@ -203,8 +209,8 @@ impl Shard {
 
     fn tell_control(&mut self) {
         let Shard { streams, links, ring_control, .. } = self;
-        streams.flush(|stream, count| {
-            let told = links.to_control.push(ToControl::Viewers { stream, count }).is_ok();
+        streams.flush(|stream, count, lowest| {
+            let told = links.to_control.push(ToControl::Viewers { stream, count, lowest }).is_ok();
             *ring_control |= told;
             told
         });

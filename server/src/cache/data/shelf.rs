@@ -4,7 +4,10 @@ use std::cell::Cell;
 
 use cache_core::proto::cache::viewer::{Held, Holdings};
 use cache_core::ring::{ChunkRef, Lookup, Reader, StreamSlot};
+use cache_core::sign::payload_hash;
 use cache_core::units::ChunkSeq;
+use cache_core::wire::frame::chunk_prefix;
+use cache_core::wire::{CHUNK_PREFIX_BYTES, ChunkHeader, FRAME_HEAD_BYTES};
 
 /// One stream of the ring. Remembers the chunk that was last found ready: the one that a machine names next.
 pub(super) struct Shelf<'a> {
@@ -18,6 +21,18 @@ impl<'a> Shelf<'a> {
         Shelf { reader, slot, found: Cell::new(None) }
     }
 
+    /// The chunk, checked if it is of the process before this one and nobody has done so.
+    fn vouched(&self, chunk: ChunkRef) -> Option<ChunkRef> {
+        if !chunk.suspect {
+            return Some(chunk);
+        }
+        let vouched = self.reader.vouch(chunk, is_whole);
+        if vouched.is_none() {
+            tracing::warn!(seq = %chunk.seq, "a chunk that a former process left is damaged: it is not served");
+        }
+        vouched
+    }
+
     /// Chunk `seq`, if it is there or was when it was last asked about.
     pub(super) fn chunk(&self, seq: ChunkSeq) -> Option<ChunkRef> {
         if self.found.get().is_none_or(|chunk| chunk.seq != seq) {
@@ -25,6 +40,14 @@ impl<'a> Shelf<'a> {
         }
         self.found.get().filter(|chunk| chunk.seq == seq)
     }
+}
+
+/// Whether `bytes`, a slot of the ring, are a chunk whose payload is the one that its header speaks of. Cost: BLAKE3 of the
+/// payload.
+pub(crate) fn is_whole(bytes: &[u8]) -> bool {
+    let Some((prefix, payload)) = bytes.split_at_checked(CHUNK_PREFIX_BYTES) else { return false };
+    let header = ChunkHeader::decode(&prefix[FRAME_HEAD_BYTES..]);
+    header.is_ok_and(|header| chunk_prefix(&header) == prefix && payload_hash(payload) == header.hash)
 }
 
 impl Holdings for Shelf<'_> {
@@ -36,10 +59,13 @@ impl Holdings for Shelf<'_> {
     }
     fn held(&self, seq: ChunkSeq) -> Held {
         match self.reader.lookup(self.slot, seq) {
-            Lookup::Ready(chunk) => {
-                self.found.set(Some(chunk));
-                Held::Ready
-            }
+            Lookup::Ready(chunk) => match self.vouched(chunk) {
+                Some(chunk) => {
+                    self.found.set(Some(chunk));
+                    Held::Ready
+                }
+                None => Held::Gone,
+            },
             Lookup::NotYet => Held::NotYet,
             Lookup::Gone => Held::Gone,
         }

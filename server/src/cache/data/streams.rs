@@ -24,8 +24,10 @@ pub(super) struct Stream {
     pub(super) viewers: Vec<Key>,
     /// Set when the stream has ended: its last chunk.
     pub(super) ended: Option<ChunkSeq>,
-    /// The number of viewers that control knows.
-    told: Option<u32>,
+    /// The lowest position among its viewers, as of the last look.
+    lowest: Option<ChunkSeq>,
+    /// The number of viewers and the position that control knows.
+    told: Option<(u32, Option<ChunkSeq>)>,
     /// Whether it stands in the list of streams whose viewers have changed.
     changed: bool,
 }
@@ -71,7 +73,7 @@ impl Streams {
 
     /// Adds a stream that is not in the table, without viewers.
     pub(super) fn insert(&mut self, id: StreamId, state: State) -> StreamKey {
-        let stream = Stream { id, state, viewers: Vec::new(), ended: None, told: None, changed: false };
+        let stream = Stream { id, state, viewers: Vec::new(), ended: None, lowest: None, told: None, changed: false };
         let key = self.table.insert(stream) as StreamKey;
         self.by_id.insert(id, key);
         self.wanted += usize::from(matches!(state, State::Wanted(_)));
@@ -119,20 +121,34 @@ impl Streams {
         viewers.get(place as usize).copied()
     }
 
-    /// Tells `tell` of each stream whose number of viewers has changed; forgets those that have none. What `tell`
-    /// cannot take (false) is told another time.
-    pub(super) fn flush(&mut self, mut tell: impl FnMut(StreamId, u32) -> bool) {
+    /// The first stream at `key` or behind it.
+    pub(super) fn at_or_after(&self, key: StreamKey) -> Option<StreamKey> {
+        (key..self.table.capacity() as StreamKey).find(|key| self.table.contains(*key as usize))
+    }
+
+    /// Notes the lowest position of a stream's viewers.
+    pub(super) fn set_lowest(&mut self, key: StreamKey, lowest: Option<ChunkSeq>) {
+        if self.table[key as usize].lowest != lowest {
+            self.table[key as usize].lowest = lowest;
+            self.note(key);
+        }
+    }
+
+    /// Tells `tell` of each stream whose number of viewers, or their lowest position, has changed; forgets those that
+    /// have none. What `tell` cannot take (false) is told another time.
+    pub(super) fn flush(&mut self, mut tell: impl FnMut(StreamId, u32, Option<ChunkSeq>) -> bool) {
         let mut at = 0;
         while let Some(&key) = self.changed.get(at) {
             let stream = &mut self.table[key as usize];
             let count = stream.viewers.len() as u32;
             let live = matches!(stream.state, State::Live(_));
-            if live && stream.told != Some(count) {
-                if !tell(stream.id, count) {
+            let now = Some((count, stream.lowest));
+            if live && stream.told != now {
+                if !tell(stream.id, count, stream.lowest) {
                     at += 1;
                     continue;
                 }
-                stream.told = Some(count);
+                stream.told = now;
             }
             stream.changed = false;
             self.changed.swap_remove(at);
@@ -169,7 +185,7 @@ mod tests {
 
     fn told(streams: &mut Streams) -> Vec<u32> {
         let mut told = Vec::new();
-        streams.flush(|_, count| {
+        streams.flush(|_, count, _| {
             told.push(count);
             true
         });
@@ -203,7 +219,7 @@ mod tests {
         let mut streams = Streams::default();
         let key = insert(&mut streams, State::Live(slot()));
         streams.join(key, 1);
-        streams.flush(|_, _| false);
+        streams.flush(|_, _, _| false);
         assert_eq!(told(&mut streams), [1]);
     }
 

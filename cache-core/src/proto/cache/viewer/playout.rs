@@ -1,6 +1,6 @@
 //! A viewer over HTTP: one endless transport stream that begins where a decoder can.
 
-use super::{Held, Holdings, Patience, first_ready};
+use super::{Held, Holdings, Patience, committed, first_ready};
 use crate::limits::WINDOW_CHUNKS;
 use crate::units::ChunkSeq;
 
@@ -59,6 +59,14 @@ impl Playout {
     /// Chunk `seq`, named by [`Playout::next`] a moment ago, is gone, and not a byte of it was sent.
     pub fn lost(&mut self, seq: ChunkSeq) {
         self.state = State::Joining { from: seq, back: 0 };
+    }
+
+    /// The oldest chunk that this viewer is committed to be sent when `head` is the newest; `None` before it has begun.
+    pub fn needs_from(&self, head: ChunkSeq) -> Option<ChunkSeq> {
+        match self.state {
+            State::Joining { .. } => None,
+            State::Playing { next, behind_max } => Some(committed(next, behind_max, head)),
+        }
     }
 
     /// What to send next.

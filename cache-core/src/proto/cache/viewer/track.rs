@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{AHEAD_CHUNKS_MAX, Held, Holdings, Patience, first_ready};
+use super::{AHEAD_CHUNKS_MAX, Held, Holdings, Patience, committed, first_ready};
 use crate::units::ChunkSeq;
 use crate::wire::RefusalReason;
 
@@ -147,6 +147,13 @@ impl Track {
     /// The stream goes on after all (its publisher came back).
     pub fn resumed(&mut self) {
         self.end = End::Live;
+    }
+
+    /// The oldest chunk that this viewer is committed to be sent when `head` is the newest: asked for, or next of a push
+    /// that is not about to skip. `None` when it waits for nothing.
+    pub fn needs_from(&self, head: ChunkSeq) -> Option<ChunkSeq> {
+        let pushed = self.push.map(|push| committed(push.next, push.behind_max, head));
+        self.asked.iter().map(|run| run.first).chain(pushed).min()
     }
 
     /// What to send next; what is answered is taken off the list. Chunks asked for go before pushed ones: they are

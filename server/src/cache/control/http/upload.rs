@@ -64,7 +64,7 @@ async fn open(hub: &Rc<Hub>, link: &Rc<Link>, publish: &Publish) -> Result<Uploa
     };
     let (tenure, next) = opened.map_err(Refused::because)?;
     let keys = authority::with_key(hub, id, StreamKey { epoch, key: key.public() });
-    hub.keys.borrow_mut().insert(id, keys);
+    hub.set_keys(id, keys);
     hub.sources.borrow_mut().insert(tenure, Source::Publisher(link.clone()));
     hub.settle();
     Ok(Upload {

@@ -1,0 +1,167 @@
+//! A cache that is killed, or ends with `keep_ring`, and is started again on its port: streams, chunks, numbers, terms and
+//! keys go on.
+
+mod cache_rig;
+
+use std::os::unix::fs::FileExt;
+
+use cache_core::limits::WINDOW_CHUNKS;
+use cache_core::ring::{Lookup, RingObserver};
+use cache_core::sign::stream_id;
+use cache_core::time::Span;
+use cache_core::units::ChunkSeq;
+use cache_core::wire::{RefusalReason, StreamName};
+use cache_rig::native::{Publisher, acked, refused};
+use cache_rig::{Cache, until};
+use rustix::process::Signal;
+
+const PAYLOAD: [u8; 1880] = [0x47; 1880];
+
+/// An address of its own for each test: between two lives nobody else is given the port.
+fn first(ip: &str) -> Cache {
+    Cache::start(&format!("listen = \"{ip}:0\"\n"))
+}
+
+/// The next life of `former`, which must be kept: its end removes the file at the path.
+fn again(former: &Cache, more: &str) -> Cache {
+    Cache::start(&format!("listen = \"{}\"\n{more}", former.listen))
+}
+
+fn kill(cache: &mut Cache) {
+    cache.signal(Signal::KILL);
+    cache.wait();
+}
+
+#[test]
+fn a_killed_caches_viewers_are_served_again_at_once() {
+    let mut dead = first("127.99.2.1");
+    let (status, _) = dead.put_all("/live/news", &cache_rig::transport_stream(1, Span::from_secs(8)));
+    assert_eq!(status, 200);
+    let (played, was) = (dead.play("news", 60_000), dead.stream("news"));
+    kill(&mut dead);
+    let cache = again(&dead, "");
+    assert_eq!(cache.play("news", 60_000), played);
+    let stream = cache.stream("news");
+    assert_eq!(
+        (&stream["state"], &stream["head"], &stream["oldest"]),
+        (&"stalled".into(), &was["head"], &was["oldest"])
+    );
+    let ring = &cache.stats()["ring"];
+    assert_eq!((&ring["torn"], &ring["inherited_broken"]), (&0.into(), &0.into()));
+    let said = cache.log();
+    assert!(said.contains("took over a chunk ring") && !said.contains("damaged"), "{said}");
+
+    // The next upload goes on at the next number, under the next term.
+    let (status, _) = cache.put_all("/live/news", &cache_rig::transport_stream(2, Span::from_secs(2)));
+    assert_eq!(status, 200);
+    let goes_on = cache.stream("news");
+    assert_eq!(goes_on["epoch"].as_u64(), was["epoch"].as_u64().map(|epoch| epoch + 1));
+    assert!(goes_on["head"].as_u64() > was["head"].as_u64());
+    assert_eq!((&goes_on["missing"], &goes_on["oldest"]), (&0.into(), &was["oldest"]));
+}
+
+#[test]
+fn a_publisher_goes_on_at_the_next_number_and_older_terms_stay_fenced() {
+    let mut dead = first("127.99.2.2");
+    let (mut publisher, _) = Publisher::taken(&dead, "news", 1, 5);
+    for seq in 0..20 {
+        assert_eq!(acked(publisher.publish(seq, &PAYLOAD)), seq);
+    }
+    // A term that was let in and has published nothing counts too.
+    let (_idle, next) = Publisher::taken(&dead, "news", 1, 6);
+    assert_eq!(next, ChunkSeq::new(20));
+    kill(&mut dead);
+    let cache = again(&dead, "");
+    let (_, answer) = Publisher::open(&cache, "news", 1, 5);
+    assert_eq!(refused(answer), RefusalReason::Fenced);
+    let (mut publisher, next) = Publisher::taken(&cache, "news", 1, 6);
+    assert_eq!(next, ChunkSeq::new(20));
+    assert_eq!(acked(publisher.publish(20, &PAYLOAD)), 20);
+    assert_eq!(&cache.stream("news")["state"], "origin");
+}
+
+#[test]
+fn a_stream_whose_publisher_stays_away_is_forgotten_after_a_restart_too() {
+    let mut dead = first("127.99.2.3");
+    dead.put_all("/live/news", &cache_rig::transport_stream(1, Span::from_secs(1)));
+    kill(&mut dead);
+    let cache = again(&dead, "stall_forget_s = 1\n");
+    until("it is ended", || (cache.stream("news")["state"] != "stalled").then_some(()));
+}
+
+#[test]
+fn a_ring_is_kept_at_a_clean_end_when_asked_for() {
+    let mut former = Cache::start("listen = \"127.99.2.4:0\"\nkeep_ring = true\n");
+    former.put_all("/live/news", &cache_rig::transport_stream(1, Span::from_secs(8)));
+    let played = former.play("news", 60_000);
+    former.signal(Signal::TERM);
+    assert_eq!(former.wait().code(), Some(0));
+    assert!(former.slab().exists());
+    let mut cache = again(&former, "");
+    assert_eq!(cache.play("news", 60_000), played);
+    cache.signal(Signal::TERM);
+    assert_eq!(cache.wait().code(), Some(0));
+    assert!(!cache.slab().exists(), "this one was not asked to");
+}
+
+/// Finds chunk `seq` in the ring's file that a dead cache left, and turns one bit of it.
+fn corrupt(cache: &Cache, name: &str, seq: u64) {
+    let observer = RingObserver::open(&cache.slab()).expect("a ring");
+    let id = stream_id(&StreamName::new(name).expect("a name"));
+    let slot = observer.stream(id).expect("it is there");
+    let Lookup::Ready(chunk) = observer.lookup(slot, ChunkSeq::new(seq)) else { panic!("chunk {seq} is not there") };
+    let file = std::fs::File::options().read(true).write(true).open(cache.slab()).expect("there");
+    let at = chunk.file_offset + u64::from(chunk.len) / 2;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).expect("there");
+    file.write_all_at(&[byte[0] ^ 4], at).expect("written");
+}
+
+#[test]
+fn a_chunk_that_changed_between_two_lives_is_not_served() {
+    let mut dead = first("127.99.2.5");
+    let (mut publisher, _) = Publisher::taken(&dead, "news", 1, 5);
+    for seq in 0..WINDOW_CHUNKS {
+        publisher.publish(seq, &[seq as u8; 5_000]);
+    }
+    kill(&mut dead);
+    let (inside, newest) = (100, WINDOW_CHUNKS - 1);
+    corrupt(&dead, "news", inside);
+    corrupt(&dead, "news", newest);
+    let cache = again(&dead, "");
+    let mut viewer = cache_rig::native::Viewer::open(&cache, "news");
+    assert_eq!((viewer.oldest, viewer.head), (0, newest - 1), "viewers hear of the newest whole one");
+    for seq in 0..newest {
+        let expected = (seq != inside).then(|| publisher.chunk(seq, &[seq as u8; 5_000]));
+        assert_eq!(viewer.fetch(seq), expected, "chunk {seq}");
+    }
+    let ring = &cache.stats()["ring"];
+    assert_eq!((&ring["inherited_broken"], &ring["torn"]), (&1.into(), &1.into()));
+    let (_, next) = Publisher::taken(&cache, "news", 1, 5);
+    assert_eq!(next, ChunkSeq::new(newest + 1), "no number is given twice");
+}
+
+#[test]
+fn garbage_at_the_rings_path_is_set_aside_and_said() {
+    let directory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let path = directory.path().join("ring");
+    std::fs::write(&path, "something else").expect("written");
+    let cache = Cache::start(&format!("slab = \"{}\"\n", path.display()));
+    let said = cache.log();
+    assert!(said.contains("was no chunk ring and is now") && said.contains("until you remove it"), "{said}");
+    assert_eq!(cache.put_all("/live/news", &cache_rig::transport_stream(1, Span::from_secs(1))).0, 200);
+    let aside = std::fs::read_dir(directory.path()).expect("there").map(|entry| entry.expect("one").path());
+    let aside: Vec<_> = aside.filter(|other| *other != path).collect();
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert_eq!(std::fs::read_to_string(&aside[0]).expect("there"), "something else");
+}
+
+#[test]
+fn a_ring_of_another_size_is_replaced_and_said() {
+    let mut dead = first("127.99.2.6");
+    dead.put_all("/live/news", &cache_rig::transport_stream(1, Span::from_secs(1)));
+    kill(&mut dead);
+    let cache = again(&dead, "memory_mib = 32\n");
+    assert!(cache.log().contains("is not used: it was made for 67108864 bytes, and 33554432 are configured"));
+    assert!(cache.stream("news").is_null());
+}
