@@ -125,6 +125,7 @@ fn every_published_chunk_is_served_again_and_the_stream_goes_on() {
         );
         assert_eq!((six.id, six.note.len(), six.head, six.epoch), (StreamId(6), 0, seq(2), frame(six.id, 2).0.epoch));
         let reader = ring.reader(0).expect("the first");
+        assert!(ring.renews_pages(), "those of the dead process's sends");
         assert_eq!(ring.inherited_checked(), (2, 0), "the heads");
         assert_eq!(drawn_served(&reader, five.id, five.slot, 0..13), "....########.");
         assert_eq!(drawn_served(&reader, six.id, six.slot, 0..4), "###.");

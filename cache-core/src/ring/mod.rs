@@ -198,6 +198,13 @@ impl Ring {
         self.core.slabs.file()
     }
 
+    /// Whether a segment's pages may be replaced by others while the ring lives: under [`Recycle::Punch`], and in a ring
+    /// that was taken over, whose segments are renewed once each. Memory that is registered with the kernel goes on
+    /// meaning the former pages, so such a ring's must not be.
+    pub fn renews_pages(&self) -> bool {
+        self.core.recycle == Recycle::Punch || !self.core.control.verdicts.is_empty()
+    }
+
     /// How many inherited chunks have been checked in this process and were whole, and how many were broken. Cost: a walk
     /// over one word for each descriptor.
     pub fn inherited_checked(&self) -> (u64, u64) {

@@ -62,7 +62,7 @@ impl RingObserver {
     }
 
     /// Copies a chunk, prefix and payload, into `out`, whose contents it replaces. False when the chunk was given up
-    /// meanwhile or cannot be read: `out` then holds nothing.
+    /// meanwhile or cannot be read: `out` then holds nothing. A [suspect](ChunkRef::suspect) chunk is the caller's to check.
     pub fn read(&self, chunk: &ChunkRef, out: &mut Vec<u8>) -> bool {
         out.clear();
         out.resize((chunk.len as usize).min(CHUNK_BYTES_MAX), 0);

@@ -31,6 +31,11 @@ impl Verdicts {
         Verdicts((0..rows).map(|_| AtomicU32::new(0)).collect())
     }
 
+    /// Whether this is a ring that was made anew.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn get(&self, row: usize) -> Verdict {
         match self.0.get(row).map(|word| word.load(Ordering::Relaxed)) {
             Some(WHOLE) => Verdict::Whole,

@@ -15,6 +15,7 @@
 //! | [`ffmpeg`] | the media tools of the host, or `SKIP: needs ffmpeg` |
 //! | [`media`] | streams whose bytes are known; whether what was played is what was published |
 //! | [`http`], [`native`] | as much of an HTTP client, and of a viewer, as the tests need |
+//! | [`restart`] | a cache that is killed under load, again and again |
 //! | [`wait`] | waiting on a condition with a deadline, never for a time |
 //!
 //! Nothing outlives its owner: every value that stands for a process kills and reaps it when dropped, also on a panic,
@@ -30,6 +31,7 @@ pub mod media;
 pub mod native;
 pub mod process;
 pub mod programs;
+pub mod restart;
 pub mod viewer;
 pub mod wait;
 pub mod workdir;

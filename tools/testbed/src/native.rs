@@ -44,10 +44,16 @@ impl CacheLink {
 
     /// Fetches one chunk.
     pub fn chunk(&mut self, seq: u64) -> Result<(ChunkHeader, Vec<u8>)> {
+        self.chunk_if_there(seq)?.with_context(|| format!("the cache does not have chunk {seq}"))
+    }
+
+    /// Fetches one chunk; `None` when the cache says that it does not have it. One that is yet to come is waited for.
+    pub fn chunk_if_there(&mut self, seq: u64) -> Result<Option<(ChunkHeader, Vec<u8>)>> {
         let runs = List::first_of([Run { first: ChunkSeq::new(seq), count: 1 }]);
         say(&mut self.socket, Request { stream: self.info.stream, runs })?;
         match hear(&mut self.socket)? {
-            Heard::Chunk(header, payload) => Ok((*header, payload)),
+            Heard::Chunk(header, payload) => Ok(Some((*header, payload))),
+            Heard::Frame(Frame::Unavailable(_)) => Ok(None),
             Heard::Frame(frame) => bail!("the cache answers a request by {frame:?}"),
         }
     }

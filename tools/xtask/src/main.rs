@@ -1,10 +1,11 @@
 //! `cargo xtask demo` shows the whole system at work; `cargo xtask test` runs every check there is; `cargo xtask
-//! perf` measures.
+//! perf`, `perf-viewers` and `perf-restart` measure.
 //!
 //! | module | its one job |
 //! |---|---|
 //! | [`demo`] | a stream through two domains, with viewers, a live view and a report |
 //! | [`perf`] | the experiments of `perf/README.md` |
+//! | [`restart`] | one of them alone, with everything to choose: kills and restarts |
 //! | [`host`] | packages of the machine |
 //! | [`test`] | format, clippy, builds and all tests, in order, up to the first failure |
 //! | [`cargo`] | running cargo and finding what it built |
@@ -13,6 +14,7 @@ mod cargo;
 mod demo;
 mod host;
 mod perf;
+mod restart;
 mod test;
 
 use std::process::ExitCode;
@@ -38,6 +40,9 @@ enum Task {
     Perf(perf::Options),
     /// Measures one cache: N viewers of one stream on one shard, in release. See perf/README.md.
     PerfViewers(perf::ViewersOptions),
+    /// Kills a cache under load at random moments, 200 times, starts it again and compares all that it serves with what
+    /// was published; tells how long viewers wait.
+    PerfRestart(restart::Options),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +53,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Perf(options) => perf::run(&options),
         Task::PerfViewers(options) => perf::viewers(&options),
+        Task::PerfRestart(options) => restart::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@
 //!   Stalled --chunk--> Origin or Relay        Stalled --forget_after--> Ended
 //!   any --end chunk--> Ended --ended_keep--> forgotten: its memory goes back
 //!   Relay, Fetching --no viewer for pull_grace--> forgotten
+//!   inherit (the process before this one held it) --> Stalled, or Ended
 //! ```
 //! A stream has one source at a time, named by its [`Tenure`]: who comes later with the same or a newer epoch replaces
 //! the one before, whose chunks are refused from then on.
@@ -148,7 +149,7 @@ impl Stream {
 
 /// What is known of a stream that the process before this one held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inherited {
+pub struct FormerStream {
     /// Its name.
     pub name: StreamName,
     /// The newest epoch that was let in.
@@ -277,7 +278,7 @@ impl Streams {
 
     /// Enters a stream that the process before this one held: without a source, stalled since `now`, or over. False, and
     /// nothing changed, when it is there already or the table is full.
-    pub fn inherit(&mut self, now: Time, id: StreamId, was: Inherited, out: &mut Outbox<StreamOutput>) -> bool {
+    pub fn inherit(&mut self, now: Time, id: StreamId, was: FormerStream, out: &mut Outbox<StreamOutput>) -> bool {
         if self.streams.contains_key(&id) || self.streams.len() >= self.max {
             return false;
         }
@@ -293,6 +294,9 @@ impl Streams {
             audience: Audience::new(now),
         };
         self.streams.insert(id, stream);
+        if was.end {
+            out.push(StreamOutput::Ended { stream: id, last: was.head });
+        }
         out.push(StreamOutput::Changed(id));
         true
     }

@@ -5,7 +5,7 @@
 //! ```
 
 use cache_core::limits::{KEYS_PER_STREAM_MAX, STREAM_NAME_BYTES_MAX};
-use cache_core::proto::cache::streams::{Inherited, Stream};
+use cache_core::proto::cache::streams::{FormerStream, Stream};
 use cache_core::ring::{InheritedStream, NOTE_BYTES_MAX, StreamSlot};
 use cache_core::sign::stream_id;
 use cache_core::units::{ChunkSeq, Epoch, StreamId};
@@ -35,7 +35,7 @@ pub(super) struct Note {
 pub(super) struct TakenOver {
     pub(super) id: StreamId,
     pub(super) slot: StreamSlot,
-    pub(super) was: Inherited,
+    pub(super) was: FormerStream,
     pub(super) keys: Vec<StreamKey>,
 }
 
@@ -80,7 +80,7 @@ impl Note {
 /// ask for such a stream.
 pub(super) fn read(found: &InheritedStream) -> Option<TakenOver> {
     let note = Note::decode(&found.note).ok().filter(|note| stream_id(&note.name) == found.id)?;
-    let was = Inherited {
+    let was = FormerStream {
         name: note.name,
         epoch: note.epoch.max(found.epoch),
         head: found.head,

@@ -21,18 +21,6 @@ impl<'a> Shelf<'a> {
         Shelf { reader, slot, found: Cell::new(None) }
     }
 
-    /// The chunk, checked if it is of the process before this one and nobody has done so.
-    fn vouched(&self, chunk: ChunkRef) -> Option<ChunkRef> {
-        if !chunk.suspect {
-            return Some(chunk);
-        }
-        let vouched = self.reader.vouch(chunk, is_whole);
-        if vouched.is_none() {
-            tracing::warn!(seq = %chunk.seq, "a chunk that a former process left is damaged: it is not served");
-        }
-        vouched
-    }
-
     /// Chunk `seq`, if it is there or was when it was last asked about.
     pub(super) fn chunk(&self, seq: ChunkSeq) -> Option<ChunkRef> {
         if self.found.get().is_none_or(|chunk| chunk.seq != seq) {
@@ -40,6 +28,19 @@ impl<'a> Shelf<'a> {
         }
         self.found.get().filter(|chunk| chunk.seq == seq)
     }
+}
+
+/// The chunk, checked if a former process left it and nobody has done so: what [`Reader::lookup`] finds is sent after this
+/// only. `None` when it is damaged or gone.
+pub(super) fn vouched(reader: &Reader, chunk: ChunkRef) -> Option<ChunkRef> {
+    if !chunk.suspect {
+        return Some(chunk);
+    }
+    let vouched = reader.vouch(chunk, is_whole);
+    if vouched.is_none() {
+        tracing::warn!(seq = %chunk.seq, "a chunk that a former process left is damaged: it is not served");
+    }
+    vouched
 }
 
 /// Whether `bytes`, a slot of the ring, are a chunk whose payload is the one that its header speaks of. Cost: BLAKE3 of the
@@ -59,7 +60,7 @@ impl Holdings for Shelf<'_> {
     }
     fn held(&self, seq: ChunkSeq) -> Held {
         match self.reader.lookup(self.slot, seq) {
-            Lookup::Ready(chunk) => match self.vouched(chunk) {
+            Lookup::Ready(chunk) => match vouched(self.reader, chunk) {
                 Some(chunk) => {
                     self.found.set(Some(chunk));
                     Held::Ready

@@ -204,7 +204,7 @@ fn the_table_is_bounded() {
 #[test]
 fn an_inherited_stream_is_stalled_until_its_publisher_returns_and_is_forgotten_if_not() {
     let mut rig = Rig::new();
-    let was = |end| Inherited {
+    let was = |end| FormerStream {
         name: StreamName::new("news").expect("a name"),
         epoch: Epoch(3),
         head: ChunkSeq::new(9),

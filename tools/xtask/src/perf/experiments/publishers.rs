@@ -7,14 +7,15 @@ use crate::perf::ours;
 use crate::perf::outcome::{Outcome, shown};
 use crate::perf::stage::Stage;
 
-/// 10 s of a 2 Mbit/s stream are 2.5 MB: two segments of 2 MiB, and room for the one that is being filled.
+/// 10 s of a 2 Mbit/s stream are 2.5 MB, and up to 4 MiB for segments that are half filled or half expired.
 const MIB_PER_STREAM: usize = 6;
 
 pub(super) fn run(stage: &Stage) -> Result<Outcome> {
     let mut outcome =
         Outcome::new(&["publishers", "chunks due", "missed", "lateness p50 / p99 ms", "server CPU-s per s"]);
     let streams = stage.pick(1_000, 20);
-    let config = format!("streams_max = {}", streams + 8);
+    // 50 chunks are 10 s.
+    let config = format!("streams_max = {}\nwindow_chunks = 50", streams + 8);
     let server = ours::cache_with(stage, streams * MIB_PER_STREAM, &config)?;
     let load = Load::new("run").with("--cache", server.address).with("--streams", streams).with("-n", streams);
     let load = load.words("--mode push --kbps 2000").with("--seconds", stage.pick(20, 2));

@@ -10,7 +10,7 @@ use crate::perf::outcome::{Outcome, shown};
 use crate::perf::stage::Stage;
 
 pub(super) fn run(stage: &Stage) -> Result<Outcome> {
-    let mut outcome = Outcome::new(&["peers", "minutes", "churn per minute", "lateness p99 ms", "memory grew"]);
+    let mut outcome = Outcome::new(&["peers", "minutes", "churn per minute", "lateness p99 ms", "memory grew KiB"]);
     let (peers, minutes) = (stage.pick(5_000, 100), stage.pick(30.0, 0.05));
     let server = ours::cache(stage, "")?;
     let load = Load::new("soak").with("--cache", server.address).with("-n", peers).with("--minutes", minutes);
@@ -25,7 +25,7 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
         minutes.to_string(),
         "10 %".to_owned(),
         shown(report.lateness("p99").ok(), 1),
-        report.value.get("memory").map_or("-".to_owned(), ToString::to_string),
+        shown(report.number("soak.anon_kib.growth"), 0),
     ]);
     outcome.runs.push(report.value);
     Ok(outcome)
