@@ -1,16 +1,18 @@
 //! `cargo xtask demo` shows the whole system at work; `cargo xtask test` runs every check there is; `cargo xtask
-//! perf-viewers` and `cargo xtask perf-restart` measure.
+//! perf`, `perf-viewers` and `perf-restart` measure.
 //!
 //! | module | its one job |
 //! |---|---|
 //! | [`demo`] | a stream through two domains, with viewers, a live view and a report |
-//! | [`perf`] | an experiment of `perf/README.md` |
-//! | [`restart`] | another one: kills and restarts |
+//! | [`perf`] | the experiments of `perf/README.md` |
+//! | [`restart`] | one of them alone, with everything to choose: kills and restarts |
+//! | [`host`] | packages of the machine |
 //! | [`test`] | format, clippy, builds and all tests, in order, up to the first failure |
 //! | [`cargo`] | running cargo and finding what it built |
 
 mod cargo;
 mod demo;
+mod host;
 mod perf;
 mod restart;
 mod test;
@@ -34,8 +36,10 @@ enum Task {
     /// Installs what the tests need where it may (Debian packages, as root), then runs format, clippy, build, unit,
     /// property, architecture, end-to-end, documentation and loom tests; stops at the first failure.
     Test,
+    /// Measures Weircast beside nginx, icecast2, varnish and the bare ceiling. See perf/README.md.
+    Perf(perf::Options),
     /// Measures one cache: N viewers of one stream on one shard, in release. See perf/README.md.
-    PerfViewers(perf::Options),
+    PerfViewers(perf::ViewersOptions),
     /// Kills a cache under load at random moments, 200 times, starts it again and compares all that it serves with what
     /// was published; tells how long viewers wait.
     PerfRestart(restart::Options),
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse_from(words).command {
         Task::Demo(options) => demo::run(&options),
         Task::Test => test::run(),
+        Task::Perf(options) => perf::run(&options),
         Task::PerfViewers(options) => perf::viewers(&options),
         Task::PerfRestart(options) => restart::run(&options),
     };

@@ -1,4 +1,4 @@
-//! `cargo xtask perf-viewers`: a stand-alone cache and `weircast-load` in release, one after the other's readiness.
+//! `cargo xtask perf-viewers`, for whoever tries something out: a stand-alone cache and `weircast-load` in release, one after the other's readiness.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,0 +1,160 @@
+//! HTTP-TS viewers of one live stream. Everybody is sent the same stream at the same pace; only the server differs.
+
+use anyhow::Result;
+
+use super::reach::{JOINS_PER_SECOND, LIMIT_MS, in_time, reach};
+use crate::perf::load::{Load, Report};
+use crate::perf::outcome::{Figures, Outcome};
+use crate::perf::stage::{Server, Stage};
+use crate::perf::{ours, rivals};
+
+const KBPS: u64 = 2_000;
+
+/// Fixed numbers of viewers.
+const VIEWERS: &[usize] = &[500, 2_000, 5_000, 10_500];
+
+/// Where a search begins and ends: one process of the load tool may open 20 000 files.
+const RANGE: (usize, usize) = (500, 16_000);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Who {
+    Ceiling,
+    Weircast,
+    Icecast,
+}
+
+const ALL: [Who; 3] = [Who::Ceiling, Who::Weircast, Who::Icecast];
+
+impl Who {
+    fn name(self) -> &'static str {
+        match self {
+            Who::Ceiling => "ceiling",
+            Who::Weircast => "Weircast",
+            Who::Icecast => "icecast2",
+        }
+    }
+}
+
+pub(super) fn run(stage: &Stage) -> Result<Outcome> {
+    let mut outcome = Outcome::new(&[
+        "server",
+        "viewers",
+        "served in full",
+        "lateness p50 / p99 ms",
+        "CPU-s per GiB",
+        "memory per viewer KiB",
+        "share of the ceiling",
+    ]);
+    let mut figures = Figures::default();
+    // A server that does not serve a number in time is not asked for more.
+    let mut overloaded: Vec<Who> = Vec::new();
+    for viewers in stage.pick(VIEWERS, &[200]) {
+        let key = |who: Who, what: &str| format!("{} {viewers} {what}", who.name());
+        for pair in 0..stage.pairs {
+            for who in ALL.into_iter().filter(|who| !overloaded.contains(who)) {
+                eprintln!("  {} viewers, {}, run {}", viewers, who.name(), pair + 1);
+                let Some(report) = watch(stage, who, *viewers)? else {
+                    outcome.skip(format!("{} is not installed", who.name()));
+                    continue;
+                };
+                if stage.quick {
+                    report.judge(who.name(), &mut outcome);
+                }
+                figures.add(key(who, "served"), report.need("served")?);
+                figures.add(key(who, "p50"), report.lateness("p50")?);
+                figures.add(key(who, "p99"), report.lateness("p99")?);
+                figures.add(key(who, "cpu"), report.cpu_s_per_gib()?);
+                figures.add(key(who, "memory"), report.memory_kib_per_viewer()?);
+                figures.add(key(who, "in time"), if in_time(&report)? { 1.0 } else { 0.0 });
+                outcome.runs.push(report.value);
+            }
+        }
+        for who in ALL {
+            let Some(served) = figures.median(&key(who, "served")) else { continue };
+            let share = figures.paired(&key(Who::Ceiling, "cpu"), &key(who, "cpu"));
+            outcome.row([
+                who.name().to_owned(),
+                viewers.to_string(),
+                format!("{served:.0}"),
+                format!("{} / {}", figures.shown(&key(who, "p50"), 1), figures.shown(&key(who, "p99"), 1)),
+                figures.shown(&key(who, "cpu"), 3),
+                figures.shown(&key(who, "memory"), 2),
+                share.map_or("-".to_owned(), |share| format!("{:.0} % of its bytes per CPU-s", 100.0 * share)),
+            ]);
+            if figures.median(&key(who, "in time")).is_some_and(|in_time| in_time < 0.5) {
+                overloaded.push(who);
+            }
+        }
+        for what in ["cpu", "p99"] {
+            let (ours, ceiling) = (figures.median(&key(Who::Weircast, what)), figures.median(&key(Who::Ceiling, what)));
+            outcome.ratio(format!("{what}-at-{viewers}-to-ceiling"), ours, ceiling);
+        }
+    }
+    if !stage.quick {
+        search(stage, &mut figures, &mut outcome)?;
+    }
+    Ok(outcome)
+}
+
+fn search(stage: &Stage, figures: &mut Figures, outcome: &mut Outcome) -> Result<()> {
+    for pair in 0..stage.pairs.div_ceil(2) {
+        for who in ALL {
+            if who == Who::Icecast && rivals::find("icecast2").is_none() {
+                continue;
+            }
+            eprintln!("  largest number, {}, run {}", who.name(), pair + 1);
+            let probe = |viewers| Ok(watch(stage, who, viewers)?.expect("it was found just above"));
+            let found = reach(stage, RANGE.0, RANGE.1, probe, |report| outcome.runs.push(report.value))?;
+            figures.add(who.name(), found as f64);
+        }
+    }
+    for who in ALL {
+        let Some(found) = figures.median(who.name()) else { continue };
+        let share = figures.paired(who.name(), Who::Ceiling.name());
+        outcome.row([
+            who.name().to_owned(),
+            format!("most with p99 < {LIMIT_MS:.0} ms: {found:.0}"),
+            "all".to_owned(),
+            "-".to_owned(),
+            "-".to_owned(),
+            "-".to_owned(),
+            share.map_or("-".to_owned(), |share| format!("{:.0} % of its viewers", 100.0 * share)),
+        ]);
+    }
+    let most = |who: Who| figures.median(who.name());
+    outcome.ratio("most-to-ceiling", most(Who::Weircast), most(Who::Ceiling));
+    outcome.ratio("most-to-icecast2", most(Who::Weircast), most(Who::Icecast));
+    Ok(())
+}
+
+/// One run on a fresh server; `None` when that is not there.
+fn watch(stage: &Stage, who: Who, viewers: usize) -> Result<Option<Report>> {
+    let verify = stage.pick("none", "all");
+    let load = |command: &str| {
+        Load::new(command)
+            .words("--mode http")
+            .with("-n", viewers)
+            .with("--kbps", KBPS)
+            .with("--verify", verify)
+            .with("--seconds", stage.pick(6, 2))
+            .with("--joins-per-second", JOINS_PER_SECOND)
+    };
+    let server: Server;
+    let load = match who {
+        Who::Ceiling => {
+            server = ours::ceiling(stage, KBPS)?;
+            load("viewers").with("--url", format!("http://{}/live/load.ts", server.address)).words("--generated")
+        }
+        Who::Weircast => {
+            server = ours::cache(stage, "")?;
+            load("run").with("--cache", server.address)
+        }
+        Who::Icecast => {
+            let Some(icecast) = rivals::icecast(stage)? else { return Ok(None) };
+            server = icecast;
+            let source = rivals::icecast_source(&server);
+            load("run").with("--url", format!("http://{}/live.ts", server.address)).with("--publish-url", source)
+        }
+    };
+    load.run(stage, &server).map(Some)
+}

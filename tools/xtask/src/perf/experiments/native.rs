@@ -1,0 +1,122 @@
+//! Push and pull in Weircast's own protocol, by each way of sending. The ceiling is the bare loop that pushes the same
+//! bytes over HTTP.
+
+use anyhow::Result;
+
+use super::reach::{JOINS_PER_SECOND, LIMIT_MS, reach};
+use crate::perf::load::{Load, Report};
+use crate::perf::ours;
+use crate::perf::outcome::{Figures, Outcome};
+use crate::perf::stage::Stage;
+
+const KBPS: u64 = 2_000;
+
+/// Viewers at which the ways of sending are compared: half of what the best serves.
+const VIEWERS: usize = 5_000;
+
+/// Where a search begins and ends.
+const RANGE: (usize, usize) = (2_000, 16_000);
+
+const CEILING: &str = "ceiling";
+const MODES: [&str; 2] = ["push", "pull"];
+const BACKENDS: [&str; 4] = ["sendfile", "copy", "send_zc", "auto"];
+
+pub(super) fn run(stage: &Stage) -> Result<Outcome> {
+    let mut outcome =
+        Outcome::new(&["what", "viewers", "lateness p50 / p99 ms", "CPU-s per GiB", "share of the ceiling"]);
+    let mut figures = Figures::default();
+    let viewers = stage.pick(VIEWERS, 200);
+    let mut all = vec![CEILING.to_owned()];
+    all.extend(MODES.iter().flat_map(|mode| BACKENDS.iter().map(move |send| format!("{mode} {send}"))));
+    for pair in 0..stage.pairs {
+        for what in &all {
+            eprintln!("  {what}, run {}", pair + 1);
+            let report = match watch(stage, what, viewers) {
+                Ok(report) => report,
+                Err(error) if what.ends_with("auto") => {
+                    outcome.skip(format!("{what}: {error:#}"));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if stage.quick {
+                report.judge(what, &mut outcome);
+            }
+            figures.add(format!("{what} p50"), report.lateness("p50")?);
+            figures.add(format!("{what} p99"), report.lateness("p99")?);
+            figures.add(format!("{what} cpu"), report.cpu_s_per_gib()?);
+            outcome.runs.push(report.value);
+        }
+    }
+    for what in &all {
+        let (p50, p99) = (format!("{what} p50"), format!("{what} p99"));
+        if figures.median(&p50).is_none() {
+            continue;
+        }
+        let share = figures.paired(&format!("{CEILING} cpu"), &format!("{what} cpu"));
+        outcome.row([
+            what.clone(),
+            viewers.to_string(),
+            format!("{} / {}", figures.shown(&p50, 1), figures.shown(&p99, 1)),
+            figures.shown(&format!("{what} cpu"), 3),
+            share.map_or("-".to_owned(), |share| format!("{:.0} % of its bytes per CPU-s", 100.0 * share)),
+        ]);
+        let (ours, ceiling) = (figures.median(&format!("{what} cpu")), figures.median(&format!("{CEILING} cpu")));
+        if what != CEILING {
+            outcome.ratio(format!("cpu-{}-to-ceiling", what.replace(' ', "-")), ours, ceiling);
+        }
+    }
+    if !stage.quick {
+        search(stage, &mut figures, &mut outcome)?;
+    }
+    Ok(outcome)
+}
+
+fn search(stage: &Stage, figures: &mut Figures, outcome: &mut Outcome) -> Result<()> {
+    let all = [CEILING, "push sendfile", "pull sendfile"];
+    for pair in 0..stage.pairs.div_ceil(2) {
+        for what in all {
+            eprintln!("  largest number, {what}, run {}", pair + 1);
+            let probe = |viewers| watch(stage, what, viewers);
+            let found = reach(stage, RANGE.0, RANGE.1, probe, |report| outcome.runs.push(report.value))?;
+            figures.add(what, found as f64);
+        }
+    }
+    for what in all {
+        let share = figures.paired(what, CEILING);
+        outcome.row([
+            what.to_owned(),
+            format!("most with p99 < {LIMIT_MS:.0} ms: {}", figures.shown(what, 0)),
+            "-".to_owned(),
+            "-".to_owned(),
+            share.map_or("-".to_owned(), |share| format!("{:.0} % of its viewers", 100.0 * share)),
+        ]);
+        if what != CEILING {
+            outcome.ratio(
+                format!("most-{}-to-ceiling", what.replace(' ', "-")),
+                figures.median(what),
+                figures.median(CEILING),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// One run on a fresh server; `what` is the ceiling or a mode and a backend.
+fn watch(stage: &Stage, what: &str, viewers: usize) -> Result<Report> {
+    let load = |command: &str| {
+        Load::new(command)
+            .with("-n", viewers)
+            .with("--kbps", KBPS)
+            .with("--verify", stage.pick("none", "all"))
+            .with("--seconds", stage.pick(6, 2))
+            .with("--joins-per-second", JOINS_PER_SECOND)
+    };
+    let Some((mode, send)) = what.split_once(' ') else {
+        let server = ours::ceiling(stage, KBPS)?;
+        let url = format!("http://{}/live/load.ts", server.address);
+        return load("viewers").words("--mode http --generated").with("--url", url).run(stage, &server);
+    };
+    let server = ours::cache(stage, &format!("send = \"{send}\""))?;
+    load("run").with("--mode", mode).with("--cache", server.address).run(stage, &server)
+}
