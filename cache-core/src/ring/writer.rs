@@ -18,11 +18,15 @@ use super::stream_entry::NO_HEAD;
 use super::sync::Ordering;
 use crate::units::{ChunkSeq, StreamId};
 
-/// Segments that [`Writer::tidy`] keeps clean (our guess: a burst of as many streams that each begin a segment at the
-/// same time); of a small ring no more than one in [`STOCK_SHARE`]. Those that have not expired are given up ahead of
-/// need for an eighth of it only.
-const STOCK: u32 = 64;
-const STOCK_SHARE: u32 = 32;
+/// Segments that [`Writer::tidy`] keeps clean, one in [`STOCK_SHARE`] of all and no more than this: streams that began
+/// together and have the same rate need new ones together. It costs nobody a chunk, for what they held has expired.
+const STOCK: u32 = 1024;
+const STOCK_SHARE: u32 = 4;
+
+/// Segments that it gives up ahead of need although their chunks have not expired, one in [`STOCK_EVICTED_SHARE`] and
+/// no more than this (our guess).
+const STOCK_EVICTED: u32 = 8;
+const STOCK_EVICTED_SHARE: u32 = 256;
 
 /// The single writer. `Send`, not `Sync`: control's thread has it. It never waits for a reader.
 ///
@@ -155,11 +159,11 @@ impl Writer {
     }
 
     /// Makes one segment clean ahead of need, so that a later [`Writer::reserve`] finds it so; false when there are
-    /// enough (64, of a small ring one in 32) or none can be had. To be called when nothing waits, until it says false. Cost: that of a
+    /// enough (a quarter) or none can be had. To be called when nothing waits, until it says false. Cost: that of a
     /// recycling (see there), or next to none.
     pub fn tidy(&mut self) -> bool {
-        let stock = self.stock();
-        self.is_untidy() && self.pool.tidy(&self.core, stock, (stock / 8).max(1))
+        let evicted = (self.core.control.layout.segments / STOCK_EVICTED_SHARE).clamp(1, STOCK_EVICTED);
+        self.is_untidy() && self.pool.tidy(&self.core, self.stock(), evicted)
     }
 
     /// Keeps `note` with the stream until it is closed, in place of the one before: whoever takes the ring over finds it

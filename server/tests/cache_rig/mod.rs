@@ -73,6 +73,10 @@ impl Cache {
         rustix::process::kill_process(pid, signal).expect("signalled");
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn wait(&mut self) -> ExitStatus {
         wait(&mut self.child)
     }

@@ -166,6 +166,10 @@ impl Shard {
                 _ => {}
             }
         }
+        if self.streams.is_told(stream) {
+            // Control must not go on to announce it here.
+            self.say(ToControl::Viewers { stream: id, count: 0, lowest: None });
+        }
         self.streams.remove(stream);
     }
 

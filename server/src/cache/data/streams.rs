@@ -76,6 +76,11 @@ impl Streams {
         self.wanted
     }
 
+    /// Whether control has been told that it has viewers.
+    pub(super) fn is_told(&self, key: StreamKey) -> bool {
+        self.get(key).told.is_some_and(|(count, _)| count > 0)
+    }
+
     /// Adds a stream that is not in the table, without viewers.
     pub(super) fn insert(&mut self, id: StreamId, state: State) -> StreamKey {
         let stream = Stream {
