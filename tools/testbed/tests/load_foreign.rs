@@ -85,7 +85,9 @@ fn files(lies: bool) -> Result<SocketAddr> {
     let mut files: Vec<Vec<u8>> = Vec::new();
     for _ in 0..FILES {
         let mut file = Vec::new();
-        (0..5).for_each(|_| drop(generator.next_frame(&mut file)));
+        for _ in 0..5 {
+            generator.next_frame(&mut file);
+        }
         files.push(file);
     }
     if lies {
