@@ -29,7 +29,7 @@ mod viewers;
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use weircast_testbed::Programs;
 
 use crate::{cargo, host};
@@ -92,7 +92,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let begun = Instant::now();
         eprintln!("\n=== {}: {}", experiment.name, experiment.about);
         let facts = facts::of(&stage);
-        let outcome = (experiment.run)(&stage).with_context(|| format!("experiment {}", experiment.name))?;
+        let outcome = match (experiment.run)(&stage) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                stage.go_on()?;
+                failures.push(format!("{}: {error:#}", experiment.name));
+                eprintln!("FAILED {}", failures[failures.len() - 1]);
+                continue;
+            }
+        };
         let mut text = outcome.table();
         let (lines, is_worse) = record::compare(experiment.name, &outcome, &baselines);
         if !options.quick && !options.no_record {
