@@ -133,9 +133,9 @@ counters! {
     /// Of these, the ones that the kernel copied after all.
     zero_copy_copied,
     /// How many of a thousand zero-copy sends were copied so far (gauge).
-    zero_copy_copied_permille,
+    zero_copy_copied_permille: Gauge,
     /// Whether zero-copy sends go from memory that is registered with the kernel (gauge, 0 or 1).
-    zero_copy_registered,
+    zero_copy_registered: Gauge,
     /// Times that registering the ring's memory failed; its zero-copy sends cost a sixth more.
     zero_copy_register_failed,
     /// Viewers moved from zero-copy to another way of sending.
