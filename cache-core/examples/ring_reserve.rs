@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p cache-core --features shm --example ring_reserve [FILE on a tmpfs]`
 
+#![allow(clippy::disallowed_methods, reason = "it measures")]
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

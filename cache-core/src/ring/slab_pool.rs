@@ -389,7 +389,8 @@ impl SlabPool {
         }
         let lesser = self.owners.iter().filter(|owner| owner.rank < asking.rank);
         let newest = lesser.filter_map(|owner| Some((owner.rank, owner.newest?, owner)));
-        let least = newest.filter(|(_, segment, owner)| loose(*segment, owner)).min_by_key(|(rank, ..)| *rank);
+        let loose = newest.filter(|(_, segment, owner)| loose(*segment, owner));
+        let least = loose.min_by_key(|(rank, segment, _)| (*rank, self.slabs[*segment as usize].born));
         match least {
             Some((_, segment, _)) => Some((Rank::LesserNewest, segment)),
             None => {

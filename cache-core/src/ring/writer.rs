@@ -160,7 +160,8 @@ impl Writer {
 
     /// Makes one segment clean ahead of need, so that a later [`Writer::reserve`] finds it so; false when there are
     /// enough (a quarter) or none can be had. To be called when nothing waits, until it says false. Cost: that of a
-    /// recycling (see there), or next to none.
+    /// recycling, or next to none. With it the longest `reserve` takes 23 us instead of 1.8 ms (pages of 4 KiB, measured:
+    /// `examples/ring_reserve.rs`).
     pub fn tidy(&mut self) -> bool {
         let evicted = (self.core.control.layout.segments / STOCK_EVICTED_SHARE).clamp(1, STOCK_EVICTED);
         self.is_untidy() && self.pool.tidy(&self.core, self.stock(), evicted)
