@@ -1,8 +1,9 @@
 //! One thread's viewers: sockets, readiness, alarms, and a look at its own slowness.
 //!
-//! Joins follow a schedule, so that a slow server does not slow the load down. The loop looks at its own lag: a socket
-//! that was ready had waited at most since the loop last found fewer ready sockets than it had asked for, and that wait
-//! is the tool's, not the server's.
+//! Joins follow a schedule, so that a slow server does not slow the load down. The loop looks at its own lag, from above:
+//! a socket that is served had become ready after the loop last knew of all that were ready. That is when it last had to
+//! wait for any, or the turn before, when that one had found fewer than it had asked for. This wait is the tool's, not the
+//! server's.
 //!
 //! Readiness is level-triggered: a viewer that has read its chunk to the end need not ask the kernel whether there is
 //! more, and one that shall not read is simply not asked about.
@@ -36,8 +37,12 @@ const SCRATCH_BYTES: usize = 1 << 20;
 const JOINS_PER_TURN: usize = 32;
 
 /// Ready sockets served in one turn, and those between two looks at the clock for the lag.
-const EVENTS_PER_TURN: usize = 512;
+const EVENTS_PER_TURN: usize = 2_048;
 const EVENTS_PER_LOOK: usize = 32;
+
+/// A wait for sockets that took so long had found none ready (our guess: one that does not wait takes a few
+/// microseconds, and some for each that is ready).
+const IDLE_MIN: Duration = Duration::from_micros(200);
 
 /// Longest wait in one turn, so that the stop flag is seen.
 const WAIT_MAX_US: u64 = 50_000;
@@ -132,21 +137,26 @@ pub(crate) fn run(plan: &Plan, shared: &Shared, ids: &[usize]) -> Result<Harvest
     };
     let (mut lag, mut busy) = (Durations::new(), Duration::ZERO);
     let (mut events, mut rung) = (Vec::with_capacity(EVENTS_PER_TURN), Vec::new());
+    // When all that were ready were known, and when the last turn began, if it had all.
     let mut caught_up = Instant::now();
+    let mut had_all = None;
     while !shared.stop.load(Ordering::Relaxed) {
         let now = wall_us();
         let wait_us = worker.wheel.quiet_us(now, worker.next_join_us(now).min(WAIT_MAX_US));
         events.clear();
+        let asked = Instant::now();
         let wait = Timespec { tv_sec: 0, tv_nsec: wait_us as i64 * 1_000 };
         match epoll::wait(&worker.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error).context("waiting for sockets failed"),
         }
         let turn = Instant::now();
-        // All that were ready are among these; none waits for longer than this turn.
-        if events.len() < EVENTS_PER_TURN {
+        if turn - asked > IDLE_MIN {
             caught_up = turn;
+        } else if let Some(last) = had_all {
+            caught_up = last;
         }
+        had_all = (events.len() < EVENTS_PER_TURN).then_some(turn);
         let span = shared.span();
         let measured = span.is_some_and(|span| span.holds(wall_us()));
         for events in events.chunks(EVENTS_PER_LOOK) {
@@ -156,11 +166,9 @@ pub(crate) fn run(plan: &Plan, shared: &Shared, ids: &[usize]) -> Result<Harvest
             if measured {
                 lag.record_many(caught_up.elapsed().as_micros() as u64, events.len() as u64);
             }
+            worker.ring_due(&mut rung);
         }
-        worker.wheel.ring(wall_us(), &mut rung);
-        for (token, alarm) in rung.drain(..) {
-            worker.ring(token, alarm);
-        }
+        worker.ring_due(&mut rung);
         worker.join_due()?;
         if measured {
             busy += turn.elapsed();
@@ -285,6 +293,14 @@ impl Worker<'_> {
         }
         self.free.push(token.place);
         self.lose(account, scheduled, trouble);
+    }
+
+    /// Rings the alarms whose time has come; `rung` is memory for them.
+    fn ring_due(&mut self, rung: &mut Vec<(Token, Alarm)>) {
+        self.wheel.ring(wall_us(), rung);
+        for (token, alarm) in rung.drain(..) {
+            self.ring(token, alarm);
+        }
     }
 
     /// An alarm rings.
