@@ -271,6 +271,7 @@ impl Session {
             observer: &observer,
             soak: trial.sample_every.map(|_| soak::judge(&observer.samples, span_s)),
             limit_p99_ms: trial.limit_p99_ms,
+            joins: trial.hold.is_some(),
             refusals_pass: trial.refusals_pass,
             correctness_only: self.watch.correctness_only,
             closed_loop: self.watch.closed_loop,

@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_leak_is_growth_though_steps_and_spikes_hide_it() {
         let soak = soak(|at_s| {
-            let spike = if at_s as u64 % 20 == 0 { 30_000.0 } else { 0.0 };
+            let spike = if (at_s as u64).is_multiple_of(20) { 30_000.0 } else { 0.0 };
             40_000.0 + 512.0 * (at_s / 20.0).floor() + spike
         });
         assert_eq!(soak.growing().len(), 1, "{:?}", soak.anon_kib);
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_spike_at_the_end_and_a_sawtooth_are_no_growth() {
         for kib in
-            [|at_s: f64| if at_s > 280.0 { 90_000.0 } else { 40_000.0 }, |at_s: f64| 40_000.0 + 100.0 * (at_s % 50.0)]
+            [|at_s: f64| if at_s > 280.0 { 90_000.0 } else { 40_000.0 }, |at_s: f64| 40_000.0 + 700.0 * (at_s % 7.0)]
         {
             let soak = soak(kib);
             assert!(soak.growing().is_empty(), "{:?}", soak.anon_kib);

@@ -37,7 +37,7 @@ pub(crate) enum Task {
     /// Publishes and watches with N viewers. Try: weircast-load run --cache 127.0.0.1:PORT -n 100
     Run(Box<Run>),
     /// Publishes one stream, or many, until Ctrl-C or for --seconds.
-    Publish(Publish),
+    Publish(Box<Publish>),
     /// Watches a stream that somebody else publishes.
     Viewers(Box<Viewers>),
     /// Publishes, and lets viewers join at a rate; measures how long a join takes.
@@ -365,6 +365,9 @@ impl Server {
         }
         if mode == Mode::Get && self.url.is_some() && watch.get_modulo.is_none() {
             anyhow::bail!("--mode get with --url needs --get-modulo: how many files there are");
+        }
+        if mode == Mode::Get && !generated && watch.verify != Verify::None {
+            anyhow::bail!("--mode get can only verify the generator's chunks: --generated, or --verify none");
         }
         if watch.closed_loop && mode != Mode::Get {
             anyhow::bail!("--closed-loop is for --mode get");

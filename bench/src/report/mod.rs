@@ -60,8 +60,9 @@ pub(crate) struct Tool {
     pub(crate) upload_ms: Option<Quantiles>,
     /// The publisher fell behind its schedule.
     pub(crate) publisher_behind: bool,
-    /// Whether the tool, not the server, limits these numbers.
+    /// Whether the tool, not the server, limits these numbers, and by what.
     pub(crate) is_bottleneck: bool,
+    pub(crate) limits: Vec<String>,
 }
 
 /// The server's process over the measured span.
@@ -191,6 +192,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) observer: &'a Observer,
     pub(crate) soak: Option<Soak>,
     pub(crate) limit_p99_ms: Option<f64>,
+    /// Joins are what is measured: every one counts.
+    pub(crate) joins: bool,
     /// Refused joins do not fail the run.
     pub(crate) refusals_pass: bool,
     /// Nor does the tool's slowness.
@@ -213,7 +216,9 @@ pub(crate) fn report(seen: &Seen, terms: &Terms<'_>) -> Report {
         if account.temper != Temper::Good {
             continue;
         }
-        let comes_too_late = account.intended_us + TOO_LATE_US > seen.span.end_us;
+        let comes_too_late = !terms.joins
+            && account.intended_us >= seen.span.start_us
+            && account.intended_us + TOO_LATE_US > seen.span.end_us;
         if comes_too_late && account.joined_us.is_none() && account.trouble.is_none() {
             continue;
         }
@@ -368,9 +373,20 @@ fn tool(seen: &Seen, terms: &Terms<'_>, lateness_ms: &Quantiles) -> Tool {
     let lag_ms = Quantiles::of(&seen.lag);
     let publisher_behind = publish_lateness_ms.is_some_and(|late| late.p99 > LAG_MS_MIN);
     // Where every answer is the cause of the next request, lag only makes the load smaller.
+    let mut limits = Vec::new();
+    if publisher_behind {
+        limits.push("its publisher was late".to_owned());
+    }
+    if seen.busy > BUSY_MAX {
+        limits.push(format!("a thread of its was busy for {:.0} % of the time", 100.0 * seen.busy));
+    }
     let lags = !terms.closed_loop && lag_ms.p99 > LAG_MS_MIN.max(LAG_SHARE_MAX * lateness_ms.p99);
-    let is_bottleneck = lags || seen.busy > BUSY_MAX || publisher_behind;
-    Tool { lag_ms, busy: seen.busy, publish_lateness_ms, upload_ms, publisher_behind, is_bottleneck }
+    if lags {
+        let (lag, share) = (lag_ms.p99, 100.0 * LAG_SHARE_MAX);
+        limits.push(format!("its own lag (p99 {lag:.1} ms) is over {share:.0} % of the lateness"));
+    }
+    let is_bottleneck = !limits.is_empty();
+    Tool { lag_ms, busy: seen.busy, publish_lateness_ms, upload_ms, publisher_behind, is_bottleneck, limits }
 }
 
 fn bad(seen: &Seen) -> Option<Bad> {

@@ -34,6 +34,7 @@ fn terms(viewers: usize, observer: &Observer) -> Terms<'_> {
         observer,
         soak: None,
         limit_p99_ms: None,
+        joins: false,
         refusals_pass: false,
         correctness_only: false,
         closed_loop: false,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{LAG_SHARE_MAX, Quantiles, Report};
+use super::{Quantiles, Report};
 
 impl Report {
     /// For a person.
@@ -68,11 +68,9 @@ impl Report {
         if self.tool.is_bottleneck {
             writeln!(
                 f,
-                "THE LOAD TOOL ITSELF IS A BOTTLENECK: its own lag (p99 {:.1} ms) is over {:.0} % of the lateness, or a \
-                 thread of its was busy most of the time, or its publisher was late. The server may be better than \
-                 these numbers. Use more --threads or --processes, fewer viewers, --verify none, or a quieter machine.",
-                self.tool.lag_ms.p99,
-                100.0 * LAG_SHARE_MAX
+                "THE LOAD TOOL ITSELF IS A BOTTLENECK: {}. The server may be better than these numbers. Use more --threads \
+                 or --processes, fewer viewers, --verify none, or a quieter machine.",
+                self.tool.limits.join("; ")
             )?;
         }
         Ok(())

@@ -28,6 +28,10 @@ use crate::publish::GENERATED_TAG;
 /// Largest response head (our guess: icecast's is under 1 KiB).
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
+/// How old streaming servers begin their answer, and how HTTP does.
+const ICY: &[u8] = b"ICY ";
+const HTTP: &[u8] = b"HTTP/1.0 ";
+
 /// Bytes within which a packet of the generated stream must be found.
 const SEARCH_BYTES_MAX: usize = 64 << 10;
 
@@ -78,10 +82,13 @@ impl HttpViewer {
     pub(crate) fn feed(&mut self, bytes: &[u8], library: &mut Library, sink: &mut Sink<'_>) -> Result<(), Trouble> {
         let Some(head) = &mut self.head else { return self.body(bytes, library, sink) };
         head.extend_from_slice(bytes);
+        // Old streaming servers have a version of their own.
+        let as_http = if head.starts_with(ICY) { [HTTP, &head[ICY.len()..]].concat() } else { Vec::new() };
+        let added = as_http.len().saturating_sub(head.len());
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut response = httparse::Response::new(&mut headers);
-        let parsed = response.parse(head).map_err(|error| Trouble::Protocol(error.to_string()))?;
-        let httparse::Status::Complete(len) = parsed else {
+        let parsed = response.parse(if as_http.is_empty() { head } else { &as_http });
+        let httparse::Status::Complete(len) = parsed.map_err(|error| Trouble::Protocol(error.to_string()))? else {
             let small = head.len() < HEAD_BYTES_MAX;
             return if small { Ok(()) } else { Err(Trouble::Protocol("the response's head does not end".to_owned())) };
         };
@@ -93,7 +100,7 @@ impl HttpViewer {
         if encoding.is_some() {
             self.chunked = Some(Dechunk::new());
         }
-        let body = head.split_off(len);
+        let body = head.split_off(len - added);
         self.head = None;
         self.body(&body, library, sink)
     }

@@ -113,7 +113,9 @@ mod tests {
             let (packets, _) = slice.stream_bytes().as_chunks();
             for (packet, counter) in packets.iter().zip(next..) {
                 let stamp = stamp(packet).expect("a generated packet");
-                assert_eq!((stamp.counter, stamp.media.micros() / 200_000), (counter, number));
+                assert_eq!(stamp.counter, counter);
+                // The tables of a picture stand in front of its clock, and so at the end of the chunk before.
+                assert!(is_table(packet) || stamp.media.micros() / 200_000 == number);
             }
             next += place.packets;
         }

@@ -172,11 +172,16 @@ fn conduct(
     if interrupted() {
         span.end_us = wall_us().clamp(span.start_us, span.end_us);
     }
-    let rest = GRACE + Duration::from_micros(plan.hold_us.unwrap_or(0));
-    wait_until(span.end_us + rest.as_micros() as u64, |_| {
+    wait_until(span.end_us + GRACE.as_micros() as u64, |_| {
         crew.look();
-        plan.hold_us.is_some() && interrupted()
+        false
     });
+    if extent.from_first_join {
+        // The last ones have their time, too.
+        wait_until(span.end_us + JOIN_PATIENCE.as_micros() as u64, |_| {
+            crew.joined() + crew.failed() >= extent.viewers || interrupted()
+        });
+    }
     Ok(span)
 }
 

@@ -1,10 +1,10 @@
 //! Viewers over HTTP without sockets: what a discarding one makes of the generated stream, right and wrong.
 
+use super::Appetite;
 use super::http::HttpViewer;
 use super::library::Library;
 use super::sink::Sink;
 use super::tests::{library_of, plan};
-use super::{Appetite, Discarded};
 use crate::measure::{Account, Figures, Measured, Trouble};
 use crate::publish::Source;
 
@@ -49,8 +49,7 @@ impl Bench {
             match wants {
                 Appetite::Read(_) => self.viewer.feed(some, &mut self.library, &mut sink)?,
                 Appetite::Discard(_) => {
-                    let whole = self.viewer.discarded(some.len(), &mut self.library, &mut sink);
-                    assert!(whole == Discarded::Part || self.account.chunks > 0 || self.account.skipped > 0);
+                    self.viewer.discarded(some.len(), &mut self.library, &mut sink);
                 }
             }
             bytes = rest;
@@ -90,8 +89,9 @@ fn a_discarding_and_a_verifying_viewer_agree() {
     }
     assert_eq!((discarding.account.wrong, discarding.account.skipped), (0, 2));
     assert_eq!(discarding.got(), (3..12).chain(14..20).collect::<Vec<_>>());
-    // Who verifies knows of a chunk's end only by the next one, and of its beginning by the one before.
-    assert_eq!(verifying.got(), (4..12).chain(15..19).collect::<Vec<_>>());
+    // Who verifies knows of a chunk's beginning only by the one before (and of its end by the first packet that is due
+    // later: the tables of the next picture, which stand at a chunk's end).
+    assert_eq!(verifying.got(), (4..12).chain(15..20).collect::<Vec<_>>());
 }
 
 #[test]
@@ -101,8 +101,17 @@ fn a_stream_that_begins_in_the_middle_of_a_packet_is_met() {
         let mut bench = Bench::new(verify, false);
         bench.draw(HEAD, usize::MAX).expect("good");
         bench.draw(&bytes[20_077..], 1_400).expect("good");
-        let last = if verify { 9 } else { 10 };
-        assert_eq!((bench.got(), bench.account.wrong), ((1..last).collect(), 0), "verify {verify}");
+        assert_eq!((bench.got(), bench.account.wrong), ((1..10).collect(), 0), "verify {verify}");
+    }
+}
+
+#[test]
+fn an_old_servers_status_line_is_met() {
+    for piece in [7, usize::MAX] {
+        let mut bench = Bench::new(false, false);
+        let icy = [b"ICY 200 OK\r\nicy-name: x\r\n\r\n".as_slice(), &chunks(0..5, false).concat()].concat();
+        bench.draw(&icy, piece).expect("good");
+        assert_eq!((bench.got(), bench.account.wrong), ((0..5).collect(), 0));
     }
 }
 

@@ -56,12 +56,13 @@ pub(super) enum Alarm {
 
 #[derive(Debug)]
 pub(super) enum Machine {
-    Native(NativeViewer),
+    Native(Box<NativeViewer>),
     Http(Box<HttpViewer>),
     Get(Box<GetViewer>),
 }
 
 /// Whether there may be more to read at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Read {
     More,
     Enough,
@@ -111,7 +112,7 @@ impl Viewer {
         let machine = match plan.way {
             Way::Native(wants) => {
                 let name = plan.name(stream).ok_or(std::io::ErrorKind::InvalidInput)?;
-                Machine::Native(NativeViewer::new(&name, wants, verify, &mut out))
+                Machine::Native(Box::new(NativeViewer::new(&name, wants, verify, &mut out)))
             }
             Way::Http => {
                 Machine::Http(Box::new(HttpViewer::new(&plan.host, &plan.path(stream, None), verify, &mut out)))

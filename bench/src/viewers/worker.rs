@@ -24,7 +24,7 @@ use super::layout::Layout;
 use super::library::Library;
 use super::plan::{Plan, Temper, Way};
 use super::sink::Sink;
-use super::viewer::{Alarm, Machine, Token, Viewer};
+use super::viewer::{Alarm, Machine, Read, Token, Viewer};
 use super::wheel::Wheel;
 use crate::measure::{Account, Checked, Durations, Figures, Measured, SeqSet, Trouble, wall_us};
 use crate::timetable::Timetable;
@@ -377,11 +377,6 @@ fn exchange(
     library: &mut Library,
     sink: &mut Sink<'_>,
 ) -> Result<(), Trouble> {
-    loop {
-        match viewer.read(scratch, library, sink)? {
-            super::viewer::Read::More => {}
-            super::viewer::Read::Enough => break,
-        }
-    }
+    while viewer.read(scratch, library, sink)? == Read::More {}
     viewer.write()
 }
