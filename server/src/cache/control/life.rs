@@ -21,6 +21,7 @@ use serde_json::json;
 
 use super::config::CacheConfig;
 use super::hub::Hub;
+use super::huge::SlabFacts;
 use super::index::IndexClient;
 use super::room::NodeRoom;
 use super::sessions;
@@ -62,7 +63,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
     let (writer, reader, ring, slab, handles) =
         (started.writer, started.reader, started.ring, started.slab, started.shards);
     let taken_over = started.taken_over;
-    describe(&config, listen, connections_max, &ring, handles.len() as u32);
+    describe(&config, listen, connections_max, &ring, &slab, handles.len() as u32);
     let ended = executor.run(async move {
         let index = match index_socket {
             Some(socket) => Some(IndexClient::new(socket, index_servers, cluster, random::seed()? as u32)?),
@@ -116,7 +117,14 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
 }
 
 /// States the node's facts on the ring's board.
-fn describe(config: &CacheConfig, listen: SocketAddr, connections_max: u32, ring: &Ring, shards: u32) {
+fn describe(
+    config: &CacheConfig,
+    listen: SocketAddr,
+    connections_max: u32,
+    ring: &Ring,
+    slab: &SlabFacts,
+    shards: u32,
+) {
     let backend = serde_json::to_value(config.send).unwrap_or_default();
     ring.board().describe(&Node {
         pid: std::process::id(),
@@ -126,7 +134,7 @@ fn describe(config: &CacheConfig, listen: SocketAddr, connections_max: u32, ring
         backend: backend.as_str().unwrap_or_default(),
         shards,
         connections_max,
-        huge_bytes: None,
+        huge_bytes: Some(slab.huge_bytes),
     });
 }
 
