@@ -25,7 +25,7 @@ counters! {
     /// Viewers over Weircast's protocol at the moment (gauge).
     viewers_native: Gauge,
     /// Viewers over HTTP at the moment (gauge).
-    viewers_http,
+    viewers_http: Gauge,
     /// Share of the last second at work, in thousandths (gauge).
     busy_permille: Gauge,
     /// Longest turn of the last second, in microseconds (gauge).
