@@ -26,6 +26,7 @@ use super::connection::{Key, Phase, Sending};
 use super::http::{self, Asked, HttpError, HttpVerdict, Request};
 use super::pump::Step;
 use super::shard::Shard;
+use super::shelf::vouched_lookup;
 use super::streams::{State, StreamKey};
 
 /// One asker.
@@ -288,7 +289,7 @@ impl Shard {
                 }
                 None => self.say_error(key, HttpError::NoSuchStream, head_only, false),
             },
-            Asked::Chunk(seq) => match reader.lookup(slot, seq) {
+            Asked::Chunk(seq) => match vouched_lookup(reader, slot, seq) {
                 Lookup::Ready(chunk) => {
                     let body = transport_stream_whole(chunk);
                     let len = body.rest().map_or(0, |(_, len)| len);
