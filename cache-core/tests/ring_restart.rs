@@ -261,6 +261,19 @@ fn what_is_no_file_is_a_persons_to_look_at() {
 }
 
 #[test]
+fn a_stream_keeps_more_when_the_next_process_says_so() {
+    let dir = in_shm();
+    let path = dir.path().join("ring");
+    left_behind(&path);
+    for (keeps, served) in [(2, "..........##"), (6, "......######"), (8, "....########")] {
+        let (mut writer, ring, inherited) = take_over(&path);
+        let (five, reader) = (&inherited.streams[0], ring.reader(0).expect("the first"));
+        writer.set_retain(five.slot, keeps);
+        assert_eq!(drawn_served(&reader, five.id, five.slot, 0..12), served, "{keeps} chunks");
+    }
+}
+
+#[test]
 fn a_payload_byte_that_changed_costs_its_chunk_alone() {
     let dir = in_shm();
     let path = dir.path().join("ring");

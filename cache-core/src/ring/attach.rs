@@ -356,6 +356,8 @@ impl Scan {
         if published != Some(head) {
             entry.advance(head);
         }
+        // It was the dead process's to say how many it keeps, and is the next one's: who wants more gets what is there.
+        entry.set_retain(0);
         control.descriptor(index, head).inherit();
         control.verdicts.set(control.layout.row(index, head.get()), true);
         for seq in chunks.iter() {
