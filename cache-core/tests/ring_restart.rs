@@ -194,6 +194,20 @@ fn a_ring_ends_with_its_file_unless_it_is_kept() {
 }
 
 #[test]
+fn a_ring_without_a_name_leaves_its_successors_alone() {
+    let dir = in_shm();
+    let path = dir.path().join("ring");
+    let config = RingConfig { keep_file: false, ..config_at(&path) };
+    let former = Ring::create(&config).expect("room");
+    std::fs::remove_file(&path).expect("there");
+    let successor = Ring::create(&config).expect("room");
+    drop(former);
+    assert!(RingObserver::open(&path).is_ok(), "it is the successor's");
+    drop(successor);
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_living_rings_file_is_not_taken_over() {
     let dir = in_shm();
     let path = dir.path().join("ring");

@@ -117,8 +117,11 @@ impl AsFd for SlabFile {
 impl Drop for SlabFile {
     fn drop(&mut self) {
         if let (Some(path), false) = (&self.path, self.keep) {
-            // The lock is held, so the name is still this file's. Nothing can be done when it cannot be removed.
-            let _ = rustix::fs::unlink(path);
+            // While the lock is held the name is this file's, unless the owner removed it and somebody made another. Nothing
+            // can be done when it cannot be removed.
+            if rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink > 0) {
+                let _ = rustix::fs::unlink(path);
+            }
         }
     }
 }
