@@ -275,6 +275,24 @@ fn what_is_no_file_is_a_persons_to_look_at() {
 }
 
 #[test]
+fn what_stands_on_a_disk_stays_there() {
+    // The directory of the binary that runs: a build is never in memory alone.
+    let binary = std::env::current_exe().expect("it runs");
+    let dir = tempfile::tempdir_in(binary.parent().expect("a directory")).expect("room");
+    let path = dir.path().join("ring");
+    for content in [&b"a person's"[..], b"WeirRing", b""] {
+        std::fs::write(&path, content).expect("room");
+        match Ring::open_or_create(&config_at(&path), is_whole) {
+            Err(RingError::NotInMemory { .. }) => {}
+            Ok(_) => return eprintln!("SKIP: the build is in memory"),
+            Err(other) => panic!("{other}"),
+        }
+        assert_eq!(std::fs::read(&path).expect("there"), content);
+        assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 1);
+    }
+}
+
+#[test]
 fn a_stream_keeps_more_when_the_next_process_says_so() {
     let dir = in_shm();
     let path = dir.path().join("ring");

@@ -130,6 +130,16 @@ impl Drop for SlabFile {
 const HUGETLBFS_MAGIC: FsWord = 0x9584_58f6;
 const TMPFS_MAGIC: FsWord = 0x0102_1994;
 
+fn keeps_in_memory(system: &StatFs) -> bool {
+    [TMPFS_MAGIC, HUGETLBFS_MAGIC].contains(&system.f_type)
+}
+
+/// Whether the file at `path` is on a file system that keeps it in memory.
+pub(super) fn is_in_memory(file: &OwnedFd, path: &Path) -> Result<bool, RingError> {
+    let system = rustix::fs::fstatfs(file).map_err(failed("look at", &path.display().to_string()))?;
+    Ok(keeps_in_memory(&system))
+}
+
 fn memfd() -> Result<OwnedFd, Errno> {
     rustix::fs::memfd_create("weircast-ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
 }
@@ -205,7 +215,7 @@ fn check_is_replaceable(fd: &OwnedFd, path: &Path) -> Result<(), RingError> {
 /// Bytes that can be had: of the file system where it has a size, and of memory, out of which huge pages have been set
 /// aside beforehand.
 fn available(system: &StatFs, place: &str) -> Result<u64, RingError> {
-    if ![TMPFS_MAGIC, HUGETLBFS_MAGIC].contains(&system.f_type) {
+    if !keeps_in_memory(system) {
         return Err(RingError::NotInMemory { place: place.to_owned() });
     }
     let of_file_system =
