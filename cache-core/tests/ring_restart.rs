@@ -194,6 +194,20 @@ fn a_ring_ends_with_its_file_unless_it_is_kept() {
 }
 
 #[test]
+fn a_ring_without_a_name_leaves_its_successors_alone() {
+    let dir = in_shm();
+    let path = dir.path().join("ring");
+    let config = RingConfig { keep_file: false, ..config_at(&path) };
+    let former = Ring::create(&config).expect("room");
+    std::fs::remove_file(&path).expect("there");
+    let successor = Ring::create(&config).expect("room");
+    drop(former);
+    assert!(RingObserver::open(&path).is_ok(), "it is the successor's");
+    drop(successor);
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_living_rings_file_is_not_taken_over() {
     let dir = in_shm();
     let path = dir.path().join("ring");
@@ -258,6 +272,37 @@ fn what_is_no_file_is_a_persons_to_look_at() {
     let null = Path::new("/dev/null");
     assert_eq!(refused(null), RingError::Foreign { path: null.to_owned(), why: "it is no regular file" });
     assert!(matches!(refused(in_shm().path()), RingError::Io { what: "open", .. }), "a directory");
+}
+
+#[test]
+fn what_stands_on_a_disk_stays_there() {
+    // The directory of the binary that runs: a build is never in memory alone.
+    let binary = std::env::current_exe().expect("it runs");
+    let dir = tempfile::tempdir_in(binary.parent().expect("a directory")).expect("room");
+    let path = dir.path().join("ring");
+    for content in [&b"a person's"[..], b"WeirRing", b""] {
+        std::fs::write(&path, content).expect("room");
+        match Ring::open_or_create(&config_at(&path), is_whole) {
+            Err(RingError::NotInMemory { .. }) => {}
+            Ok(_) => return eprintln!("SKIP: the build is in memory"),
+            Err(other) => panic!("{other}"),
+        }
+        assert_eq!(std::fs::read(&path).expect("there"), content);
+        assert_eq!(std::fs::read_dir(dir.path()).expect("there").count(), 1);
+    }
+}
+
+#[test]
+fn a_stream_keeps_more_when_the_next_process_says_so() {
+    let dir = in_shm();
+    let path = dir.path().join("ring");
+    left_behind(&path);
+    for (keeps, served) in [(2, "..........##"), (6, "......######"), (8, "....########")] {
+        let (mut writer, ring, inherited) = take_over(&path);
+        let (five, reader) = (&inherited.streams[0], ring.reader(0).expect("the first"));
+        writer.set_retain(five.slot, keeps);
+        assert_eq!(drawn_served(&reader, five.id, five.slot, 0..12), served, "{keeps} chunks");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod cache_rig;
 
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use cache_core::limits::WINDOW_CHUNKS;
@@ -139,6 +140,36 @@ fn a_chunk_that_changed_between_two_lives_is_not_served() {
     assert_eq!((&ring["inherited_broken"], &ring["torn"]), (&1.into(), &1.into()));
     let (_, next) = Publisher::taken(&cache, "news", 1, 5);
     assert_eq!(next, ChunkSeq::new(newest + 1), "no number is given twice");
+}
+
+/// Asks for one chunk as a file: the answer's status, and its body.
+fn asked(cache: &Cache, seq: u64) -> (String, Vec<u8>) {
+    let request = format!("GET /live/news/{seq}.ts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let mut stream = cache.request(&request);
+    let head = cache_rig::head(&mut stream);
+    let mut body = Vec::new();
+    stream.read_to_end(&mut body).expect("a body");
+    (head[9..12].to_owned(), body)
+}
+
+#[test]
+fn askers_are_the_first_to_be_served_what_a_former_process_left() {
+    let mut dead = first("127.99.2.7");
+    let (mut publisher, _) = Publisher::taken(&dead, "news", 1, 5);
+    for seq in 0..20 {
+        publisher.publish(seq, &PAYLOAD);
+    }
+    kill(&mut dead);
+    corrupt(&dead, "news", 7);
+    let cache = again(&dead, "");
+    for seq in 0..20 {
+        let (status, body) = asked(&cache, seq);
+        match seq {
+            7 => assert_eq!(status, "404"),
+            _ => assert_eq!((status.as_str(), body.as_slice()), ("200", &PAYLOAD[..]), "chunk {seq}"),
+        }
+    }
+    assert_eq!(cache.stats()["ring"]["inherited_broken"], 1);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //!  none, or empty              |                                              | a new one is made
 //!  locked                      | its process lives                            | InUse
 //!  no regular file, or another user's                                         | Foreign: a person must look
+//!  on a disk                                                                  | NotInMemory: left as it is
 //!  without our magic           | somebody's, or garbage                       | set aside under another name
 //!  ours, not finished          | its process died while making it             | replaced
 //!  ours, of another layout     | version, size, streams, retention or length  | replaced
@@ -151,6 +152,10 @@ pub(super) fn open_or_create(config: &RingConfig, layout: &Layout) -> Result<(Wo
     };
     let found = match shm::open_locked(path)? {
         None => Found::Nothing,
+        // A mistaken path: whatever this is stays as it is.
+        Some(old) if !shm::is_in_memory(&old, path)? => {
+            return Err(RingError::NotInMemory { place: path.display().to_string() });
+        }
         Some(old) => match judge(&old, path, layout)? {
             Judged::Ours => {
                 // An error leaves the file as it was, for another try.
@@ -356,6 +361,8 @@ impl Scan {
         if published != Some(head) {
             entry.advance(head);
         }
+        // It was the dead process's to say how many it keeps, and is the next one's: who wants more gets what is there.
+        entry.set_retain(0);
         control.descriptor(index, head).inherit();
         control.verdicts.set(control.layout.row(index, head.get()), true);
         for seq in chunks.iter() {

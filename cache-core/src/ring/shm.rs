@@ -117,8 +117,11 @@ impl AsFd for SlabFile {
 impl Drop for SlabFile {
     fn drop(&mut self) {
         if let (Some(path), false) = (&self.path, self.keep) {
-            // The lock is held, so the name is still this file's. Nothing can be done when it cannot be removed.
-            let _ = rustix::fs::unlink(path);
+            // While the lock is held the name is this file's, unless the owner removed it and somebody made another. Nothing
+            // can be done when it cannot be removed.
+            if rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink > 0) {
+                let _ = rustix::fs::unlink(path);
+            }
         }
     }
 }
@@ -126,6 +129,16 @@ impl Drop for SlabFile {
 /// What `statfs` calls the file systems that keep files in memory and can punch holes into them (linux/magic.h).
 const HUGETLBFS_MAGIC: FsWord = 0x9584_58f6;
 const TMPFS_MAGIC: FsWord = 0x0102_1994;
+
+fn keeps_in_memory(system: &StatFs) -> bool {
+    [TMPFS_MAGIC, HUGETLBFS_MAGIC].contains(&system.f_type)
+}
+
+/// Whether the file at `path` is on a file system that keeps it in memory.
+pub(super) fn is_in_memory(file: &OwnedFd, path: &Path) -> Result<bool, RingError> {
+    let system = rustix::fs::fstatfs(file).map_err(failed("look at", &path.display().to_string()))?;
+    Ok(keeps_in_memory(&system))
+}
 
 fn memfd() -> Result<OwnedFd, Errno> {
     rustix::fs::memfd_create("weircast-ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
@@ -202,7 +215,7 @@ fn check_is_replaceable(fd: &OwnedFd, path: &Path) -> Result<(), RingError> {
 /// Bytes that can be had: of the file system where it has a size, and of memory, out of which huge pages have been set
 /// aside beforehand.
 fn available(system: &StatFs, place: &str) -> Result<u64, RingError> {
-    if ![TMPFS_MAGIC, HUGETLBFS_MAGIC].contains(&system.f_type) {
+    if !keeps_in_memory(system) {
         return Err(RingError::NotInMemory { place: place.to_owned() });
     }
     let of_file_system =

@@ -126,8 +126,8 @@ impl Writer {
     }
 
     /// Keeps no more than the stream's newest `chunks` chunks from now on, at least 1. Older ones have expired, for good:
-    /// the number is only ever lowered, from the ring's `retain_chunks`, with which an opened stream begins. Of a closed
-    /// stream nothing is changed.
+    /// the number is only ever lowered, from the ring's `retain_chunks`, with which a stream begins that is opened or
+    /// inherited. Of a closed stream nothing is changed.
     pub fn set_retain(&mut self, slot: StreamSlot, chunks: u64) {
         if self.open(slot).is_ok() {
             let chunks = chunks.clamp(1, self.pool.retain(slot.index));

@@ -5,6 +5,7 @@
 //! kernel's own account of the mapping.
 
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use cache_core::ring::Ring;
@@ -31,10 +32,11 @@ pub(super) enum Mounted {
     Other(String),
 }
 
-/// What is mounted at `directory` itself.
+/// What is mounted at `directory` itself. The kernel lists mounts by their real paths, so links are followed first
+/// (`/var/run` mostly is one).
 pub(super) fn mounted(directory: &Path) -> Mounted {
-    std::fs::read_to_string("/proc/self/mountinfo")
-        .map_or(Mounted::Nothing, |mountinfo| mounted_in(&mountinfo, directory))
+    let real = std::fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+    std::fs::read_to_string("/proc/self/mountinfo").map_or(Mounted::Nothing, |mountinfo| mounted_in(&mountinfo, &real))
 }
 
 /// The last mount at a place covers the ones before.
@@ -44,12 +46,32 @@ fn mounted_in(mountinfo: &str, directory: &Path) -> Mounted {
         let point = place.split(' ').nth(4)?;
         let mut what = what.split(' ');
         let (kind, options) = (what.next()?, what.nth(1).unwrap_or(""));
-        (Path::new(point) == directory).then(|| match kind {
+        (unescaped(point) == directory.as_os_str().as_bytes()).then(|| match kind {
             "tmpfs" => Mounted::Tmpfs(tmpfs(options)),
             other => Mounted::Other(other.to_owned()),
         })
     };
     mountinfo.lines().filter_map(at).next_back().unwrap_or(Mounted::Nothing)
+}
+
+/// A path as mountinfo writes it: spaces, tabs, line feeds and backslashes as `\040` and the like.
+fn unescaped(path: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let octal = behind.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    bytes
 }
 
 fn tmpfs(options: &str) -> Tmpfs {
@@ -146,12 +168,23 @@ mod tests {
 22 27 0:20 / /proc rw,nosuid - proc proc rw
 43 27 0:40 / /run/weircast/slabs rw,relatime - tmpfs weircast rw,size=65536k,mode=700
 44 43 0:41 / /run/weircast/slabs rw,relatime shared:7 - tmpfs weircast rw,size=131072k,mode=700,huge=always
-45 27 8:1 / /run/weircast/slabs/disk rw - ext4 /dev/sda1 rw";
+45 27 8:1 / /run/weircast/slabs/disk rw - ext4 /dev/sda1 rw
+46 27 0:42 / /run/a\\134\\040b rw - tmpfs weircast rw,size=1024k";
         let at = |directory: &str| mounted_in(mountinfo, Path::new(directory));
         assert_eq!(at("/run/weircast/slabs"), Mounted::Tmpfs(Tmpfs { huge: true, bytes: Some(128 << 20) }));
         assert_eq!(at("/run/weircast/slabs/disk"), Mounted::Other("ext4".into()));
         assert_eq!(at("/run/weircast"), Mounted::Nothing);
+        assert_eq!(at("/run/a\\ b"), Mounted::Tmpfs(Tmpfs { huge: false, bytes: Some(1 << 20) }));
         assert_eq!(tmpfs("rw,huge=within_size"), Tmpfs { huge: false, bytes: None });
+    }
+
+    #[test]
+    fn a_mount_is_found_by_way_of_a_link_too() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let link = directory.path().join("run");
+        std::os::unix::fs::symlink("/proc", &link).expect("a link");
+        assert_eq!(mounted(&link), Mounted::Other("proc".into()));
+        assert_eq!(mounted(directory.path()), Mounted::Nothing);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The chunk ring's file: where it stands, and what is left of dead processes there.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cache_core::ring::{Backing, Recycle};
 use cache_core::time::Span;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use super::config::{CacheConfig, Slab};
 use super::huge;
@@ -82,18 +83,29 @@ fn sweep_directory(directory: &Path, own: &Backing, stale_after: Duration) -> Ve
         name.starts_with(PREFIX) && name.ends_with(SUFFIX) && Backing::File(path.clone()) != *own
     };
     let paths = entries.flatten().map(|entry| entry.path()).filter(ours);
-    paths.filter(|path| is_stale(path, stale_after) && std::fs::remove_file(path).is_ok()).collect()
+    paths.filter(|path| remove_if_stale(path, stale_after)).collect()
 }
 
-fn is_stale(path: &Path, stale_after: Duration) -> bool {
-    let Ok(file) = std::fs::File::open(path) else { return false };
-    let modified = file.metadata().and_then(|meta| meta.modified());
-    let old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= stale_after));
-    old && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+/// Removes a dead cache's file, whether it did. Everyone may make files where it looks, so it opens nothing that could keep
+/// it waiting. The lock is held until the name is gone: a cache that is started again meanwhile waits, finds that the file
+/// has no name any more, and makes a new one.
+fn remove_if_stale(path: &Path, stale_after: Duration) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()).map(std::fs::File::from) else { return false };
+    let Ok(meta) = file.metadata() else { return false };
+    let old = meta.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= stale_after));
+    meta.is_file()
+        && old
+        && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+        // Another sweep may have come first; then the name is no longer this file's.
+        && file.metadata().is_ok_and(|meta| meta.nlink() > 0)
+        && std::fs::remove_file(path).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::FileType;
+
     use super::*;
 
     #[test]
@@ -104,6 +116,9 @@ mod tests {
         for name in [&name(1), &name(2), &name(3), "other.ring"] {
             std::fs::write(path(name), b"x").expect("written");
         }
+        // What could keep who opens it waiting.
+        rustix::fs::mknodat(rustix::fs::CWD, path(&name(4)), FileType::Fifo, Mode::RWXU, 0).expect("a pipe");
+        std::os::unix::fs::symlink(path("other.ring"), path(&name(5))).expect("a link");
         let own = Backing::File(path(&name(3)));
         let living = std::fs::File::open(path(&name(2))).expect("open");
         flock(&living, FlockOperation::NonBlockingLockExclusive).expect("locked");

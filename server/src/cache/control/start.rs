@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,12 +64,29 @@ pub(super) struct Started {
 
 /// Removes the ring's file when dropped, though threads may still have it open.
 #[derive(Debug)]
-pub(super) struct SlabFile(PathBuf);
+pub(super) struct SlabFile {
+    path: PathBuf,
+    /// Device and number: a successor's file may have the name by then.
+    file: (u64, u64),
+}
+
+impl SlabFile {
+    fn at(path: PathBuf) -> Option<SlabFile> {
+        let file = SlabFile::file(&path)?;
+        Some(SlabFile { path, file })
+    }
+
+    fn file(path: &Path) -> Option<(u64, u64)> {
+        std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+    }
+}
 
 impl Drop for SlabFile {
     fn drop(&mut self) {
-        // The ring removes it too, when its last reader is gone: whoever is second finds nothing.
-        let _ = std::fs::remove_file(&self.0);
+        // The ring removes it too, when its last reader is gone: whoever is second finds nothing, or another's.
+        if SlabFile::file(&self.path) == Some(self.file) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -166,7 +183,7 @@ fn budget(config: &CacheConfig) -> String {
     )
 }
 
-fn room(path: &std::path::Path, needed: u64, findings: &mut Findings) {
+fn room(path: &Path, needed: u64, findings: &mut Findings) {
     let Some(directory) = path.parent() else { return };
     match cache_core::ring::available_in(directory) {
         Err(error) => findings.fail(format!("slab: {error}")),
@@ -317,7 +334,8 @@ fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Re
     let (mut writer, ring, inherited) = opened.context("memory_mib, streams_max, slab")?;
     let taken_over = take_over(&inherited, &mut writer, path.as_deref());
     let slab = SlabFacts::of(&ring, path.as_deref());
-    Ok(Memory { writer, ring, taken_over, slab, slab_file: path.filter(|_| !config.keep_ring).map(SlabFile) })
+    let slab_file = path.filter(|_| !config.keep_ring).and_then(SlabFile::at);
+    Ok(Memory { writer, ring, taken_over, slab, slab_file })
 }
 
 /// The kernel lets go of a killed process's files a moment after the process is gone, later than of its port.
@@ -334,8 +352,8 @@ fn outwait_owner<T>(mut open: impl FnMut() -> Result<T, RingError>) -> Result<T,
 }
 
 /// Says what stood at the ring's path, and closes streams that nobody could name.
-fn take_over(inherited: &Inherited, writer: &mut Writer, path: Option<&std::path::Path>) -> Vec<TakenOver> {
-    let path = path.unwrap_or(std::path::Path::new("")).display();
+fn take_over(inherited: &Inherited, writer: &mut Writer, path: Option<&Path>) -> Vec<TakenOver> {
+    let path = path.unwrap_or(Path::new("")).display();
     match &inherited.found {
         Found::Nothing => {}
         Found::Replaced(why) => tracing::warn!(%path, "the chunk ring that a former process left is not used: {why}"),

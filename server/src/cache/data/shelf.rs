@@ -30,14 +30,22 @@ impl<'a> Shelf<'a> {
     }
 }
 
-/// The chunk, checked if a former process left it and nobody has done so: what [`Reader::lookup`] finds is sent after this
-/// only. `None` when it is damaged or gone.
-pub(super) fn vouched(reader: &Reader, chunk: ChunkRef) -> Option<ChunkRef> {
+/// [`Reader::lookup`] for whoever sends what is found: a chunk that a former process left is checked, once, and one that is
+/// damaged is gone.
+pub(super) fn vouched_lookup(reader: &Reader, slot: StreamSlot, seq: ChunkSeq) -> Lookup {
+    match reader.lookup(slot, seq) {
+        Lookup::Ready(chunk) => vouched(reader, chunk).map_or(Lookup::Gone, Lookup::Ready),
+        other => other,
+    }
+}
+
+/// The chunk, checked if a former process left it and nobody has done so. `None` when it is damaged or gone.
+fn vouched(reader: &Reader, chunk: ChunkRef) -> Option<ChunkRef> {
     if !chunk.suspect {
         return Some(chunk);
     }
     let vouched = reader.vouch(chunk, is_whole);
-    if vouched.is_none() {
+    if vouched.is_none() && reader.valid(&chunk) {
         tracing::warn!(seq = %chunk.seq, "a chunk that a former process left is damaged: it is not served");
     }
     vouched
@@ -59,14 +67,11 @@ impl Holdings for Shelf<'_> {
         self.reader.oldest(self.slot)
     }
     fn held(&self, seq: ChunkSeq) -> Held {
-        match self.reader.lookup(self.slot, seq) {
-            Lookup::Ready(chunk) => match vouched(self.reader, chunk) {
-                Some(chunk) => {
-                    self.found.set(Some(chunk));
-                    Held::Ready
-                }
-                None => Held::Gone,
-            },
+        match vouched_lookup(self.reader, self.slot, seq) {
+            Lookup::Ready(chunk) => {
+                self.found.set(Some(chunk));
+                Held::Ready
+            }
             Lookup::NotYet => Held::NotYet,
             Lookup::Gone => Held::Gone,
         }
