@@ -132,6 +132,24 @@ fn huge_pages_are_prepared_used_resized_and_removed() {
 }
 
 #[test]
+fn a_tmpfs_that_somebody_else_mounted_is_left_as_it_is() {
+    let place = Place::new();
+    std::fs::create_dir(place.path()).expect("made");
+    if let Err(error) = mount("elsewhere", place.path(), "tmpfs", MountFlags::empty(), c"size=8m,mode=1777") {
+        println!("SKIP: a tmpfs cannot be mounted: {error}");
+        return;
+    }
+    let size = || rustix::fs::statfs(&place.path()).map(|stat| stat.f_blocks).expect("mounted");
+    let mode = || std::fs::metadata(place.path()).map(|meta| meta.permissions().mode() & 0o7777).expect("mounted");
+    let before = (size(), mode());
+    for more in [&[][..], &["--remove"]] {
+        let refused = prepare(&place.path(), 64, more);
+        assert!(!refused.status.success(), "{}", said(&refused));
+        assert_eq!((size(), mode()), before, "{more:?}: {}", said(&refused));
+    }
+}
+
+#[test]
 fn a_full_tmpfs_is_refused_at_the_start_with_the_bytes_that_are_missing() {
     let place = Place::new();
     std::fs::create_dir(place.path()).expect("made");
