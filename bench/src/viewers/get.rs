@@ -106,6 +106,11 @@ impl GetViewer {
         Some(self.due_us)
     }
 
+    /// There is nothing to ask for yet: the next moment is looked for anew.
+    pub(crate) fn postpone(&mut self) {
+        self.due_us = 0;
+    }
+
     /// Sends the request that is due, for chunk `seq`.
     pub(crate) fn request(&mut self, seq: u64, out: &mut Vec<u8>) {
         // A Vec takes everything.
