@@ -82,7 +82,8 @@ impl Cache {
     }
 
     pub fn slab(&self) -> PathBuf {
-        format!("/dev/shm/weircast-cache-{}-{}.ring", self.listen.ip(), self.listen.port()).into()
+        let ip = self.listen.ip().to_string().replace(':', "_");
+        format!("/dev/shm/weircast-cache-{ip}-{}.ring", self.listen.port()).into()
     }
 
     pub fn stats(&self) -> Value {

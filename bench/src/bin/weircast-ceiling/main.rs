@@ -78,6 +78,9 @@ struct Serve {
     /// Every chunk has the same length and no meaning (what `push` and `flood` count with).
     #[arg(long)]
     plain: bool,
+    /// Nothing new comes: single chunks are asked for, and none is overwritten meanwhile.
+    #[arg(long)]
+    still: bool,
     /// Ends with the thread that started it.
     #[arg(long, hide = true)]
     with_parent: bool,

@@ -83,8 +83,12 @@ pub(crate) fn run(options: &Serve) -> Result<()> {
     let mut events = Events::with_capacity(1024);
     loop {
         let due = origin + CHUNK_SPAN * (server.slots.head - first + 1) as u32;
-        let wait = if server.ready.is_empty() { due.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
-        match server.poll.poll(&mut events, Some(wait)) {
+        let wait = match (server.ready.is_empty(), options.still) {
+            (false, _) => Some(Duration::ZERO),
+            (true, true) => None,
+            (true, false) => Some(due.saturating_duration_since(Instant::now())),
+        };
+        match server.poll.poll(&mut events, wait) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
             _ => {}
         }
@@ -96,7 +100,7 @@ pub(crate) fn run(options: &Serve) -> Result<()> {
         }
         // A thread that sleeps in epoll_wait wakes at a whole millisecond behind the time, which would be the
         // largest part of a lateness at rest: it may be up to a millisecond early instead.
-        if due.saturating_duration_since(Instant::now()) < Duration::from_millis(1) {
+        if !options.still && due.saturating_duration_since(Instant::now()) < Duration::from_millis(1) {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             server.slots.advance()?;
             server.fan_out();

@@ -26,6 +26,7 @@ use super::connection::{Key, Phase, Sending};
 use super::http::{self, Asked, HttpError, HttpVerdict, Request};
 use super::pump::Step;
 use super::shard::Shard;
+use super::shelf::vouched;
 use super::streams::{State, StreamKey};
 
 /// One asker.
@@ -289,12 +290,15 @@ impl Shard {
                 None => self.say_error(key, HttpError::NoSuchStream, head_only, false),
             },
             Asked::Chunk(seq) => match reader.lookup(slot, seq) {
-                Lookup::Ready(chunk) => {
-                    let body = transport_stream_whole(chunk);
-                    let len = body.rest().map_or(0, |(_, len)| len);
-                    let next = if head_only { Work::Said } else { Work::Body(body) };
-                    self.say_asked(key, |out, close| http::put_chunk_head(out, len, close), next);
-                }
+                Lookup::Ready(chunk) => match vouched(reader, chunk) {
+                    Some(chunk) => {
+                        let body = transport_stream_whole(chunk);
+                        let len = body.rest().map_or(0, |(_, len)| len);
+                        let next = if head_only { Work::Said } else { Work::Body(body) };
+                        self.say_asked(key, |out, close| http::put_chunk_head(out, len, close), next);
+                    }
+                    None => self.say_no_chunk(key, HttpError::GoneChunk, head_only),
+                },
                 Lookup::Gone => self.say_no_chunk(key, HttpError::GoneChunk, head_only),
                 Lookup::NotYet => {
                     let too_far = reader.head(slot).is_some_and(|head| head.ahead(AHEAD_CHUNKS_MAX) < seq);

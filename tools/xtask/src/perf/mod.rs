@@ -117,6 +117,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         failures.extend(outcome.failures.iter().map(|failure| format!("{}: {failure}", experiment.name)));
     }
+    failures.dedup();
     for failure in &failures {
         eprintln!("FAILED {failure}");
     }

@@ -32,8 +32,18 @@ pub(crate) fn cache_with(stage: &Stage, memory_mib: usize, more: &str) -> Result
 
 /// The bare sendfile loop with a stream of `kbps`, from the best tmpfs.
 pub(crate) fn ceiling(stage: &Stage, kbps: u64) -> Result<Server> {
+    ceiling_with(stage, kbps, &[])
+}
+
+/// The same for single chunks: none comes and none is overwritten.
+pub(crate) fn still_ceiling(stage: &Stage, kbps: u64) -> Result<Server> {
+    ceiling_with(stage, kbps, &["--still"])
+}
+
+fn ceiling_with(stage: &Stage, kbps: u64, more: &[&str]) -> Result<Server> {
     let dir = stage.dirs.best().display().to_string();
-    let args = ["serve", "--kbps", &kbps.to_string(), "--dir", &dir].map(str::to_owned);
+    let mut args = ["serve", "--kbps", &kbps.to_string(), "--dir", &dir].map(str::to_owned).to_vec();
+    args.extend(more.iter().map(|word| (*word).to_owned()));
     Ok(stage.ours("ceiling", "weircast-ceiling", &args)?.0)
 }
 

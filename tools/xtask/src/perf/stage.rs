@@ -49,9 +49,10 @@ impl Cpus {
 /// The ground that experiments run on.
 pub(crate) struct Stage {
     pub(crate) programs: Programs,
+    // Dropped in this order: what is mounted in the directory, the directory.
+    pub(crate) dirs: ChunkDirs,
     pub(crate) dir: Arc<Workdir>,
     pub(crate) cpus: Cpus,
-    pub(crate) dirs: ChunkDirs,
     /// Small numbers and short spans: does everything run?
     pub(crate) quick: bool,
     pub(crate) pairs: usize,

@@ -163,7 +163,7 @@ fn start(
     outcome: &mut Outcome,
 ) -> Result<Option<Target>> {
     let (server, path, behind) = match who {
-        Who::Ceiling => (Some(ours::ceiling(stage, kbps)?), "/live/load/{seq}.ts", None),
+        Who::Ceiling => (Some(ours::still_ceiling(stage, kbps)?), "/live/load/{seq}.ts", None),
         Who::Weircast => (Some(ours::cache(stage, "")?), "", None),
         Who::NginxHuge => (rivals::nginx(stage, huge)?, "/{seq}.ts", None),
         Who::Nginx => (rivals::nginx(stage, small)?, "/{seq}.ts", None),
