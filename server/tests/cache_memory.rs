@@ -3,6 +3,7 @@
 
 mod cache_rig;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
