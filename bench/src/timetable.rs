@@ -152,6 +152,11 @@ impl Times {
         self.begin.map(|begin| begin.origin_us)
     }
 
+    /// The number that the cache gave the first chunk, if the publisher numbers.
+    pub(crate) fn first_seq(&self) -> Option<u64> {
+        self.begin?.first_seq
+    }
+
     /// The chunk number that viewers see as `seq`, counted from the beginning; `None` when that is not known.
     pub(crate) fn number_of(&self, seq: u64) -> Option<u64> {
         seq.checked_sub(self.begin?.first_seq?)

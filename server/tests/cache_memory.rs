@@ -3,6 +3,7 @@
 
 mod cache_rig;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -129,6 +130,24 @@ fn huge_pages_are_prepared_used_resized_and_removed() {
     assert!(said(&prepare(&place.path(), 128, &["--remove"])).contains("was unmounted"));
     assert!(said(&prepare(&place.path(), 128, &["--remove"])).contains("nothing is mounted"));
     assert!(!place.path().exists());
+}
+
+#[test]
+fn a_tmpfs_that_somebody_else_mounted_is_left_as_it_is() {
+    let place = Place::new();
+    std::fs::create_dir(place.path()).expect("made");
+    if let Err(error) = mount("elsewhere", place.path(), "tmpfs", MountFlags::empty(), c"size=8m,mode=1777") {
+        println!("SKIP: a tmpfs cannot be mounted: {error}");
+        return;
+    }
+    let size = || rustix::fs::statfs(&place.path()).map(|stat| stat.f_blocks).expect("mounted");
+    let mode = || std::fs::metadata(place.path()).map(|meta| meta.permissions().mode() & 0o7777).expect("mounted");
+    let before = (size(), mode());
+    for more in [&[][..], &["--remove"]] {
+        let refused = prepare(&place.path(), 64, more);
+        assert!(!refused.status.success(), "{}", said(&refused));
+        assert_eq!((size(), mode()), before, "{more:?}: {}", said(&refused));
+    }
 }
 
 #[test]

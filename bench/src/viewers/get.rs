@@ -106,6 +106,11 @@ impl GetViewer {
         Some(self.due_us)
     }
 
+    /// There is nothing to ask for yet: the next moment is looked for anew.
+    pub(crate) fn postpone(&mut self) {
+        self.due_us = 0;
+    }
+
     /// Sends the request that is due, for chunk `seq`.
     pub(crate) fn request(&mut self, seq: u64, out: &mut Vec<u8>) {
         // A Vec takes everything.
@@ -232,7 +237,9 @@ impl GetViewer {
         let mut check = PayloadCheck::new(GENERATED_TAG);
         check.push(&self.part);
         let report = check.report();
-        let is_it = number.is_none_or(|number| check.media().micros() / CHUNK_US == number);
+        // By its last packet's number: tables at its end carry the media time of the chunk behind.
+        let place = number.and_then(|number| library.layout.borrow_mut().place(number));
+        let is_it = place.is_none_or(|place| check.next() == Some(place.first + place.packets));
         report.is_unharmed() && report.right > 0 && report.lost == 0 && is_it
     }
 }

@@ -14,6 +14,8 @@
 //!
 //! [`position`]: super::position
 
+use std::net::SocketAddr;
+
 use cache_core::media::PayloadCheck;
 
 use super::dechunk::Dechunk;
@@ -45,6 +47,8 @@ pub(crate) struct HttpViewer {
     head: Option<Vec<u8>>,
     chunked: Option<Dechunk>,
     judge: Judge,
+    /// Where a redirect points to.
+    instead: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -60,7 +64,12 @@ impl HttpViewer {
             format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: weircast-load\r\n\r\n").as_bytes(),
         );
         let judge = if verify { Judge::Every(Box::default()) } else { Judge::Position(Position::new()) };
-        HttpViewer { head: Some(Vec::new()), chunked: None, judge }
+        HttpViewer { head: Some(Vec::new()), chunked: None, judge, instead: None }
+    }
+
+    /// The server that a redirect names. The path is known: each cache has a stream under the same.
+    pub(crate) fn instead(&self) -> Option<SocketAddr> {
+        self.instead
     }
 
     /// What is wanted next.
@@ -95,6 +104,8 @@ impl HttpViewer {
         let (code, reason) = (response.code.unwrap_or(0), response.reason.unwrap_or_default().to_owned());
         let encoding = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("transfer-encoding"));
         if code != 200 {
+            let location = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("location"));
+            self.instead = location.filter(|_| (300..400).contains(&code)).and_then(|field| server_of(field.value));
             return Err(Trouble::Refused(format!("{code} {reason}")));
         }
         if encoding.is_some() {
@@ -131,6 +142,11 @@ impl HttpViewer {
         }
         Ok(())
     }
+}
+
+/// The server in a redirect's `http://IP:PORT/...`, as caches write it.
+fn server_of(location: &[u8]) -> Option<SocketAddr> {
+    std::str::from_utf8(location).ok()?.strip_prefix("http://")?.split('/').next()?.parse().ok()
 }
 
 /// Looks at every packet.

@@ -175,3 +175,16 @@ fn what_is_not_the_generators_stream_is_no_stream() {
     let mut bench = Bench::new(false, true);
     assert!(matches!(bench.draw(b"HTTP/1.1 503 Busy\r\n\r\n", 100), Err(Trouble::Refused(why)) if why == "503 Busy"));
 }
+
+#[test]
+fn a_redirect_names_another_server() {
+    let mut bench = Bench::new(true, true);
+    let answer = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.2:7400/live/x.ts?hop=1\r\n\r\n";
+    assert!(matches!(bench.draw(answer, usize::MAX), Err(Trouble::Refused(_))));
+    assert_eq!(bench.viewer.instead(), "127.0.0.2:7400".parse().ok());
+    // A refusal that happens to name a place is none.
+    let mut bench = Bench::new(true, true);
+    let answer = b"HTTP/1.1 404 Not Found\r\nLocation: http://127.0.0.2:7400/live/x.ts\r\n\r\n";
+    assert!(matches!(bench.draw(answer, usize::MAX), Err(Trouble::Refused(_))));
+    assert_eq!(bench.viewer.instead(), None);
+}

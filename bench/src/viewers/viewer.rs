@@ -240,7 +240,8 @@ impl Machine {
     pub(super) fn instead(&self) -> Option<SocketAddr> {
         match self {
             Machine::Native(machine) => machine.instead(),
-            Machine::Http(_) | Machine::Get(_) => None,
+            Machine::Http(machine) => machine.instead(),
+            Machine::Get(_) => None,
         }
     }
 

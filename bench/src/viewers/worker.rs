@@ -28,7 +28,7 @@ use super::sink::Sink;
 use super::viewer::{Alarm, Machine, Read, Token, Viewer};
 use super::wheel::Wheel;
 use crate::measure::{Account, Checked, Durations, Figures, Measured, SeqSet, Trouble, wall_us};
-use crate::timetable::Timetable;
+use crate::timetable::{Times, Timetable};
 
 /// Read, or thrown away, at once: the largest chunk. Most of it is never touched.
 const SCRATCH_BYTES: usize = 1 << 20;
@@ -323,7 +323,10 @@ impl Worker<'_> {
                         viewer.write()
                     }
                     // The stream has not begun: at the next moment.
-                    None => Ok(()),
+                    None => {
+                        machine.postpone();
+                        Ok(())
+                    }
                 };
                 if seq.is_none() {
                     viewer.alarmed = true;
@@ -378,13 +381,14 @@ fn next_seq(plan: &Plan, shared: &Shared, library: &Library, due_us: u64, asked:
     if let Some(modulo) = modulo {
         return Some((id as u64 + *asked) % modulo);
     }
-    let told = library.times().and_then(|times| times.head_at(due_us));
-    let head = told.or_else(|| {
-        let head = shared.head.load(Ordering::Acquire).checked_sub(1)?;
-        let since_us = due_us.saturating_sub(shared.head_us.load(Ordering::Acquire));
-        Some(head + since_us / cache_core::units::CHUNK_SPAN.micros())
-    })?;
-    head.checked_sub(back)
+    if let Some(first) = library.times().and_then(Times::first_seq) {
+        // What stands before the first chunk is an earlier publisher's.
+        let seq = library.times()?.head_at(due_us)?.checked_sub(back)?;
+        return (seq >= first).then_some(seq);
+    }
+    let head = shared.head.load(Ordering::Acquire).checked_sub(1)?;
+    let since_us = due_us.saturating_sub(shared.head_us.load(Ordering::Acquire));
+    (head + since_us / cache_core::units::CHUNK_SPAN.micros()).checked_sub(back)
 }
 
 fn exchange(

@@ -235,9 +235,9 @@ pub fn available_in(directory: &Path) -> Result<u64, RingError> {
     available(&system, &place)
 }
 
-/// Opens the file of someone else's ring to look at it.
+/// Opens the file of someone else's ring to look at it. Opening a pipe would wait for its other end.
 pub(super) fn open_read_only(path: &Path) -> Result<File, RingError> {
-    let open = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let open = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
     Ok(File::from(open.map_err(failed("open", &path.display().to_string()))?))
 }
 

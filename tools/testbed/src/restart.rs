@@ -106,8 +106,9 @@ struct PublisherState {
 }
 
 impl Torture {
-    /// Does it. `progress` hears of each restart. An error: something could not be done at all.
-    pub fn run(&self, mut progress: impl FnMut(u32, Duration)) -> Result<Outcome> {
+    /// Does it. `progress` hears of each restart, and ends all of it by an error. An error: that, or something could not
+    /// be done at all.
+    pub fn run(&self, mut progress: impl FnMut(u32, Duration) -> Result<()>) -> Result<Outcome> {
         let memory = tempfile::Builder::new().prefix("weircast-").tempdir_in("/dev/shm").context("/dev/shm")?;
         let dir = Arc::new(Workdir::new()?);
         let ring = memory.path().join("ring");
@@ -148,7 +149,7 @@ impl Torture {
         ring: &Path,
         mut cache: Life,
         outcome: &mut Outcome,
-        progress: &mut impl FnMut(u32, Duration),
+        progress: &mut impl FnMut(u32, Duration) -> Result<()>,
     ) -> Result<()> {
         let mut chance = Prng::new(self.seed);
         let filled = || shared.publishers.iter().all(|p| p.acked.load(Ordering::Relaxed) >= self.chunks_before);
@@ -168,7 +169,7 @@ impl Torture {
             let waited = shared.first_chunk(first)?;
             let took = waited.duration_since(begun);
             outcome.first_chunk.push(took);
-            progress(kill + 1, took);
+            progress(kill + 1, took)?;
             ensure!(cache.ready()? == shared.cache, "the cache is at its old address");
             for stream in 0..self.streams {
                 let (served, missing) = shared.look(stream)?;

@@ -69,6 +69,19 @@ fn every_way_of_watching_is_served_and_verified() -> Result<()> {
 }
 
 #[test]
+fn a_run_over_http_is_not_misled_by_what_the_one_before_it_left() -> Result<()> {
+    for mode in ["get", "http"] {
+        let bench = Bench::start()?;
+        for (verify, more) in [("none", &[][..]), ("all", &[]), ("sample:3", &["--http"])] {
+            let args = [&["--mode", mode, "--verify", verify], more].concat();
+            let report = bench.passed(bench.load("run", 3, &args)?).with_context(|| format!("{mode} {verify}"))?;
+            ensure!(verify == "none" || report["verified"]["by_payload"].as_u64() > Some(0), "{report:#}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn an_upload_over_http_is_served_and_verified() -> Result<()> {
     let bench = Bench::start()?;
     let report = bench.passed(bench.load("run", 3, &["--http"])?)?;

@@ -23,7 +23,7 @@ fn torture() -> Result<Torture> {
 #[test]
 fn a_cache_killed_under_load_serves_every_acknowledged_chunk_again() -> Result<()> {
     let kills = torture()?.kills;
-    let outcome = torture()?.run(|_, _| ())?;
+    let outcome = torture()?.run(|_, _| Ok(()))?;
     ensure!(outcome.wrong.is_empty(), "{:?}", outcome.wrong);
     ensure!(outcome.missing == 0, "{outcome:?}");
     ensure!(outcome.first_chunk.len() == kills as usize && outcome.served >= 3 * 256 * u64::from(kills), "{outcome:?}");
@@ -34,7 +34,7 @@ fn a_cache_killed_under_load_serves_every_acknowledged_chunk_again() -> Result<(
 #[test]
 fn bits_that_turn_between_a_kill_and_the_next_start_are_never_served() -> Result<()> {
     for more in ["", "send = \"copy\""] {
-        let outcome = Torture { flips: 200, seed: 2, kills: 3, more: more.into(), ..torture()? }.run(|_, _| ())?;
+        let outcome = Torture { flips: 200, seed: 2, kills: 3, more: more.into(), ..torture()? }.run(|_, _| Ok(()))?;
         ensure!(outcome.wrong.is_empty(), "{:?}", outcome.wrong);
         ensure!(outcome.missing > 0 && outcome.served > 0, "some were hit, some were not: {outcome:?}");
     }

@@ -76,7 +76,11 @@ fn what_cannot_be_shown_is_said() {
     let letters = dir.path().join("letters");
     std::fs::File::create(&letters).and_then(|mut file| file.write_all(&[b'x'; 4096])).expect("room");
     let path = dir.path().join("ring");
+    // Nobody writes into it, ever.
+    let pipe = dir.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).expect("made");
     let cases = [
+        (vec![pipe.to_str().expect("ASCII"), "--once"], "is not a chunk ring"),
         (vec![letters.to_str().expect("ASCII"), "--once"], "is not a chunk ring"),
         (vec!["/nowhere/at/all", "--once"], "/nowhere/at/all"),
         (vec!["--pid", "4294967295", "--once"], "cannot look at process"),

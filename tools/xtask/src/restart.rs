@@ -1,5 +1,7 @@
 //! `cargo xtask perf-restart`: a cache in release is killed under load, again and again, and started again on its port.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -41,6 +43,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut build = cargo::cargo()?;
     let packages = ["-p", "weircast-server", "-p", "weircast-testbed"];
     cargo::step("building", build.args(["build", "--release", "--bins"]).args(packages))?;
+    // Ctrl-C ends it after the kill that is under way, so that the ring's memory is given back.
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
     let seed = options.seed.unwrap_or_else(weircast_testbed::process::wall_clock_us);
     println!("seed {seed}");
     let torture = Torture {
@@ -59,6 +66,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if kill % 20 == 0 {
             println!("{kill} kills, the last one served again after {} ms", took.as_millis());
         }
+        ensure!(!stop.load(Ordering::Relaxed), "interrupted");
+        Ok(())
     })?;
     let mut times = outcome.first_chunk.clone();
     times.sort_unstable();

@@ -12,6 +12,9 @@ use cache_core::ring::Ring;
 use rustix::fs::{Access, access, fstat};
 use serde_json::{Value, json};
 
+/// What a tmpfs that `prepare` mounts says of where it comes from.
+pub(super) const SOURCE: &str = "weircast";
+
 /// A mounted tmpfs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tmpfs {
@@ -19,6 +22,8 @@ pub(super) struct Tmpfs {
     pub(super) huge: bool,
     /// Its limit in bytes; `None` when the kernel does not say.
     pub(super) bytes: Option<u64>,
+    /// Whether `prepare` mounted it: its source says [`SOURCE`].
+    pub(super) ours: bool,
 }
 
 /// What is mounted at a directory.
@@ -45,9 +50,9 @@ fn mounted_in(mountinfo: &str, directory: &Path) -> Mounted {
         let (place, what) = line.split_once(" - ")?;
         let point = place.split(' ').nth(4)?;
         let mut what = what.split(' ');
-        let (kind, options) = (what.next()?, what.nth(1).unwrap_or(""));
+        let (kind, source, options) = (what.next()?, what.next()?, what.next().unwrap_or(""));
         (unescaped(point) == directory.as_os_str().as_bytes()).then(|| match kind {
-            "tmpfs" => Mounted::Tmpfs(tmpfs(options)),
+            "tmpfs" => Mounted::Tmpfs(tmpfs(source, options)),
             other => Mounted::Other(other.to_owned()),
         })
     };
@@ -74,10 +79,10 @@ fn unescaped(path: &str) -> Vec<u8> {
     bytes
 }
 
-fn tmpfs(options: &str) -> Tmpfs {
+fn tmpfs(source: &str, options: &str) -> Tmpfs {
     let option = |key: &str| options.split(',').find_map(|option| option.strip_prefix(key));
     let kib = option("size=").and_then(|size| size.strip_suffix('k')).and_then(|kib| kib.parse::<u64>().ok());
-    Tmpfs { huge: option("huge=") == Some("always"), bytes: kib.map(|kib| kib * 1024) }
+    Tmpfs { huge: option("huge=") == Some("always"), bytes: kib.map(|kib| kib * 1024), ours: source == SOURCE }
 }
 
 /// Whether a ring in `directory` would have huge pages: a tmpfs that gives them is mounted there and can be written to.
@@ -171,11 +176,12 @@ mod tests {
 45 27 8:1 / /run/weircast/slabs/disk rw - ext4 /dev/sda1 rw
 46 27 0:42 / /run/a\\134\\040b rw - tmpfs weircast rw,size=1024k";
         let at = |directory: &str| mounted_in(mountinfo, Path::new(directory));
-        assert_eq!(at("/run/weircast/slabs"), Mounted::Tmpfs(Tmpfs { huge: true, bytes: Some(128 << 20) }));
+        assert_eq!(at("/run/weircast/slabs"), Mounted::Tmpfs(Tmpfs { huge: true, bytes: Some(128 << 20), ours: true }));
         assert_eq!(at("/run/weircast/slabs/disk"), Mounted::Other("ext4".into()));
         assert_eq!(at("/run/weircast"), Mounted::Nothing);
-        assert_eq!(at("/run/a\\ b"), Mounted::Tmpfs(Tmpfs { huge: false, bytes: Some(1 << 20) }));
-        assert_eq!(tmpfs("rw,huge=within_size"), Tmpfs { huge: false, bytes: None });
+        let own = Tmpfs { huge: false, bytes: Some(1 << 20), ours: true };
+        assert_eq!(at("/run/a\\ b"), Mounted::Tmpfs(own));
+        assert_eq!(tmpfs("shm", "rw,huge=within_size"), Tmpfs { huge: false, bytes: None, ours: false });
     }
 
     #[test]

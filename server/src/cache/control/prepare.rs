@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 use super::config::CacheConfig;
-use super::huge::{Mounted, Tmpfs, mounted};
+use super::huge::{Mounted, SOURCE, Tmpfs, mounted};
 use crate::host::cli::Prepare;
 
 /// Where the kernel says whether it has huge pages at all, and whether for files in memory.
@@ -24,6 +24,7 @@ fn file_system_bytes(memory_mib: u64) -> u64 {
 
 /// Does what the command line asks; what was done, in one line.
 pub(super) fn prepare(config: &CacheConfig, asked: &Prepare) -> anyhow::Result<String> {
+    config.validate()?;
     let directory = config.huge_pages_at.as_path();
     if asked.remove {
         return remove(directory);
@@ -33,7 +34,14 @@ pub(super) fn prepare(config: &CacheConfig, asked: &Prepare) -> anyhow::Result<S
     huge_pages_are_possible(kernel("shmem_enabled").ok().as_deref())?;
     let bytes = file_system_bytes(config.memory_mib);
     let done = match mounted(directory) {
-        Mounted::Tmpfs(Tmpfs { huge: true, bytes: Some(there) }) if there == bytes => "is ready",
+        // Somebody's own mount, from /etc/fstab say: it serves, its size and rights are not ours to change.
+        Mounted::Tmpfs(Tmpfs { ours: false, huge: true, .. }) => {
+            return Ok(format!("{} is ready: a tmpfs with huge pages, not mounted by prepare", directory.display()));
+        }
+        Mounted::Tmpfs(Tmpfs { ours: false, .. }) => {
+            bail!("{} is somebody else's tmpfs, without huge pages: choose another huge_pages_at", directory.display())
+        }
+        Mounted::Tmpfs(Tmpfs { huge: true, bytes: Some(there), .. }) if there == bytes => "is ready",
         Mounted::Tmpfs(_) => {
             mount_remount(directory, MountFlags::empty(), options(bytes)?)
                 .map_err(|errno| complaint(directory, "resize", errno))?;
@@ -46,7 +54,7 @@ pub(super) fn prepare(config: &CacheConfig, asked: &Prepare) -> anyhow::Result<S
             let mut builder = std::fs::DirBuilder::new();
             builder.recursive(true).mode(0o755);
             builder.create(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-            mount("weircast", directory, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options(bytes)?.as_c_str())
+            mount(SOURCE, directory, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options(bytes)?.as_c_str())
                 .map_err(|errno| complaint(directory, "mount", errno))?;
             "was mounted"
         }
@@ -57,6 +65,9 @@ pub(super) fn prepare(config: &CacheConfig, asked: &Prepare) -> anyhow::Result<S
 
 fn remove(directory: &Path) -> anyhow::Result<String> {
     match mounted(directory) {
+        Mounted::Tmpfs(Tmpfs { ours: false, .. }) => {
+            bail!("{} is a tmpfs that prepare did not mount: it stays", directory.display())
+        }
         Mounted::Tmpfs(_) => {
             unmount(directory, UnmountFlags::NOFOLLOW).map_err(|errno| complaint(directory, "unmount", errno))?;
             // Made by us, or by someone who has other things in it.

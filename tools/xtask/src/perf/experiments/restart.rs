@@ -36,8 +36,8 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
         if kill % 20 == 0 {
             eprintln!("  {kill} kills, the last one served again after {} ms", took.as_millis());
         }
+        stage.go_on()
     })?;
-    stage.go_on()?;
     let replay = format!("replay with cargo xtask perf-restart --seed {seed}");
     if !found.wrong.is_empty() {
         outcome.failures.push(format!("wrong bytes or numbers: {:?}; {replay}", found.wrong));
