@@ -3,7 +3,7 @@
 //! | way | what the other side sees |
 //! |---|---|
 //! | refuse | the reason, then the end |
-//! | finish | everything that was begun, then the end; it has a second to close its own side |
+//! | finish | everything that was begun, then the end; it has a second to close its own side, unless many wait for its place |
 //! | close | the end: it has left, or said nothing that can be answered |
 //! | cut | a reset; what the socket still held is thrown away, so that no page stays held by a reader that has stopped |
 
@@ -15,7 +15,7 @@ use cache_core::time::Time;
 use cache_core::wire::{Frame, RefusalReason, Refused};
 use rustix::net::{Shutdown, shutdown, sockopt::set_socket_linger};
 
-use super::config::LINGER;
+use super::config::{HANDSHAKE_RESERVE, LINGER};
 use super::connection::{Key, Phase};
 use super::http::HttpError;
 use super::shard::Shard;
@@ -61,6 +61,11 @@ impl Shard {
         connection.deadline = self.now.after(LINGER);
         // It fails only when the other side is gone, which the receive under way tells.
         let _ = shutdown(&*connection, Shutdown::Write);
+        if self.connections.len() >= self.config.connections_max.saturating_add(HANDSHAKE_RESERVE / 2) as usize {
+            // A crowd is at the door. Those who have their answer wait for nothing; those behind them for a place.
+            self.links.counters.lingers_cut_short.one();
+            self.close(key);
+        }
     }
 
     /// Cuts the connection off: what it has not taken is thrown away.

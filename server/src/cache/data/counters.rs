@@ -25,7 +25,7 @@ counters! {
     /// Viewers over Weircast's protocol at the moment (gauge).
     viewers_native: Gauge,
     /// Viewers over HTTP at the moment (gauge).
-    viewers_http,
+    viewers_http: Gauge,
     /// Share of the last second at work, in thousandths (gauge).
     busy_permille: Gauge,
     /// Longest turn of the last second, in microseconds (gauge).
@@ -74,6 +74,8 @@ counters! {
     accept_pauses,
     /// Connections closed or refused because `connections_max` was reached.
     refused_full,
+    /// Answered connections that were closed before the other side did so, because others waited for their places.
+    lingers_cut_short,
     /// Handshakes over their time.
     handshakes_late,
     /// Handshakes over 4 KiB.
