@@ -17,7 +17,7 @@ use rustix::net::{Shutdown, shutdown, sockopt::set_socket_linger};
 
 use super::config::{HANDSHAKE_RESERVE, LINGER};
 use super::connection::{Key, Phase};
-use super::http::HttpError;
+use super::http::{HttpError, is_head};
 use super::shard::Shard;
 use crate::cache::bridge::ToControl;
 
@@ -28,10 +28,10 @@ impl Shard {
         self.finish(key);
     }
 
-    /// Answers with an error response and ends the connection.
-    pub(super) fn refuse_http(&mut self, key: Key, error: HttpError) {
+    /// Answers with an error response, or with `head_only` its head, and ends the connection.
+    pub(super) fn refuse_http(&mut self, key: Key, error: HttpError, head_only: bool) {
         self.links.counters.http_errors.one();
-        self.answer_bytes(key, error.response(false, true).as_bytes());
+        self.answer_bytes(key, error.response(head_only, true).as_bytes());
         self.finish(key);
     }
 
@@ -142,7 +142,7 @@ impl Shard {
         if self.links.to_control.is_full() {
             self.links.counters.handovers_refused.one();
             return match http {
-                true => self.refuse_http(key, HttpError::Unavailable),
+                true => self.refuse_http(key, HttpError::Unavailable, is_head(&read)),
                 false => self.refuse(key, Refused::for_now(RefusalReason::Busy, 1000)),
             };
         }
