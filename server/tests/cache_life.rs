@@ -2,6 +2,7 @@
 
 mod cache_rig;
 
+use std::io::Read;
 use std::net::TcpListener;
 use std::process::Command;
 
@@ -17,6 +18,21 @@ fn it_drains_at_sigterm_and_leaves_nothing() {
     cache.signal(Signal::TERM);
     assert_eq!(cache.wait().code(), Some(0));
     assert!(!cache.slab().exists());
+}
+
+/// A stream that is over is kept for a while. Who comes then has not heard that it ended.
+#[test]
+fn who_comes_after_the_end_gets_the_end() {
+    let cache = Cache::start("stall_forget_s = 1\n");
+    cache.put_all("/live/news", &transport_stream(1, Span::from_secs(2)));
+    until("it is over", || (cache.stream("news")["state"] == "ended").then_some(()));
+    for _ in 0..2 {
+        let mut viewer = cache.request("GET /live/news.ts HTTP/1.0\r\n\r\n");
+        assert!(cache_rig::head(&mut viewer).starts_with("HTTP/1.1 200"));
+        let mut played = Vec::new();
+        assert!(viewer.read_to_end(&mut played).is_ok(), "the end comes behind what is kept");
+        assert!(!played.is_empty() && played.len().is_multiple_of(188), "{} bytes", played.len());
+    }
 }
 
 #[test]

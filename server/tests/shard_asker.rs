@@ -326,6 +326,107 @@ fn a_drained_shard_finishes_the_answers_that_were_begun() {
     assert!(stage.shard.join());
 }
 
+/// What tries to make one connection's bytes mean two things: it is answered once and closed, and nothing behind it is
+/// taken for a request.
+#[test]
+fn nothing_is_smuggled_behind_a_request() {
+    let mut stage = Stage::new(|_| ());
+    stage.publish(1, PLAIN);
+    let behind = "GET /live/news/1.ts HTTP/1.1\r\n\r\n";
+    for head in [
+        "Content-Length: 36\r\n\r\n",
+        "Content-Length: 0\r\nContent-Length: 36\r\n\r\n",
+        "Content-Length: 00\r\n\r\n",
+        "Content-Length: +0\r\n\r\n",
+        "Content-Length: 0, 36\r\n\r\n",
+        "Content-Length : 0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: identity\r\n\r\n",
+        "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "X: a\r\n Transfer-Encoding: chunked\r\n\r\n",
+        "X: a\rb\r\n\r\n",
+        "X\0: a\r\n\r\n",
+    ] {
+        // As a connection's first request, and as a later one.
+        for first in ["", behind] {
+            let mut client = Client::connect(stage.addr);
+            client.0.write_all(first.as_bytes()).expect("connected");
+            if !first.is_empty() {
+                assert_eq!(status(&response(&mut client).0), "200");
+            }
+            let all = format!("GET /live/news/1.ts HTTP/1.1\r\n{head}{behind}");
+            client.0.write_all(all.as_bytes()).expect("connected");
+            let answer = String::from_utf8(client.rest()).expect("no media");
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("Connection: close"), "{head:?}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{head:?}: {answer}");
+        }
+    }
+    stage.stop();
+}
+
+#[test]
+fn a_head_that_never_ends_is_refused_behind_any_request() {
+    let mut stage = Stage::new(|_| ());
+    stage.publish(1, PLAIN);
+    for (endless, code) in [
+        (format!("GET /{}", "a".repeat(5_000)), "414"),
+        (format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(900)), "431"),
+    ] {
+        let mut client = Client::connect(stage.addr);
+        assert_eq!(status(&answer(&mut client, "GET /live/news/1.ts").0), "200");
+        client.0.write_all(endless.as_bytes()).expect("connected");
+        assert_eq!(status(&response(&mut client).0), code);
+        assert!(client.ended());
+    }
+    stage.stop();
+}
+
+/// A byte at a time is no progress: a head has its time from the first byte to the last.
+#[test]
+fn who_sends_a_head_byte_by_byte_is_cut_off() {
+    let mut stage = Stage::new(|config| config.handshake_deadline = Span::from_millis(300));
+    stage.publish(1, PLAIN);
+    let mut client = Client::connect(stage.addr);
+    assert_eq!(status(&answer(&mut client, "GET /live/news/1.ts").0), "200");
+    let counters = stage.shard.counters.clone();
+    let mut sent = 0;
+    until("it is cut off", || {
+        sent += usize::from(sent < 4_000 && client.0.write_all(b"G").is_ok());
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        counters.handshakes_late.get() == 1
+    });
+    assert!(client.ended());
+    stage.stop();
+}
+
+/// Everybody waits for a chunk that is not there: it wakes each once, in its turn, whatever else is asked meanwhile.
+#[test]
+fn many_parked_requests_are_all_answered() {
+    let mut stage = Stage::new(|config| {
+        config.connections_max = 400;
+        config.http_wait = Span::from_secs(600);
+    });
+    stage.publish(1, JOIN);
+    let mut parked: Vec<Client> = (0..300).map(|_| Client::connect(stage.addr)).collect();
+    for (at, client) in parked.iter_mut().enumerate() {
+        ask(client, &format!("GET /live/news/{}.ts", 2 + at % 5));
+        // One more behind it, which must not overtake.
+        ask(client, "GET /live/news/1.ts");
+    }
+    let counters = stage.shard.counters.clone();
+    until("all are asked for", || counters.chunks_requested.get() == 300);
+    for number in 2..7 {
+        stage.publish(number, PLAIN);
+    }
+    for (at, client) in parked.iter_mut().enumerate() {
+        assert!(response(client).1 == payload(stage.source.id, 2 + at as u64 % 5, PLAIN), "{at}");
+        assert!(response(client).1 == payload(stage.source.id, 1, JOIN), "{at}");
+    }
+    drop(parked);
+    until("all are gone", || counters.connections.get() == 0 && counters.viewers_http.get() == 0);
+    stage.stop();
+}
+
 /// The head was said, the rest of the chunk is overwritten before it is read: right bytes, or none.
 #[test]
 fn a_chunk_that_is_overwritten_under_way_is_cut_off_and_never_wrong() {

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use cache_core::time::Span;
 use cache_core::units::Epoch;
 use cache_core::wire::exchange::{Publish, Role};
-use cache_core::wire::{FRAME_HEAD_BYTES, Frame, FrameHead, KIND_CHUNK, RefusalReason};
+use cache_core::wire::{FRAME_HEAD_BYTES, Frame, FrameHead, KIND_CHUNK, RefusalReason, VERSION};
 use shard_support::*;
 use weircast_server::cache::bridge::{ToControl, ToShard};
 
@@ -95,9 +95,13 @@ fn strangers_are_turned_away_and_disturb_nobody() {
         other => panic!("{other:?}"),
     };
     assert_eq!(refused(send(&[0xC7, 9, 2, 0, 0, 0, 0, 1])), RefusalReason::Version);
-    assert_eq!(refused(send(&[0xC7, 1, 2, 0, 0xff, 0xff, 0xff, 0xff])), RefusalReason::TooLarge, "a length that lies");
-    assert_eq!(refused(send(&[0xC7, 1, 7, 0, 0, 0, 0, 0])), RefusalReason::BadMessage, "no greeting");
-    let mut half = send(&[0xC7, 1, 2, 0, 0, 0]);
+    assert_eq!(
+        refused(send(&[0xC7, VERSION, 2, 0, 0xff, 0xff, 0xff, 0xff])),
+        RefusalReason::TooLarge,
+        "a length that lies"
+    );
+    assert_eq!(refused(send(&[0xC7, VERSION, 7, 0, 0, 0, 0, 0])), RefusalReason::BadMessage, "no greeting");
+    let mut half = send(&[0xC7, VERSION, 2, 0, 0, 0]);
     half.0.shutdown(std::net::Shutdown::Write).expect("connected");
     assert!(half.ended(), "a truncated Hello");
 
@@ -131,7 +135,7 @@ fn viewers_that_talk_nonsense_are_refused() {
     assert_eq!(refused(&raw(head(KIND_CHUNK, 1 << 20))), RefusalReason::BadMessage, "a viewer sends no chunks");
     assert_eq!(refused(&raw(head(7, 5_000))), RefusalReason::TooLarge);
     assert_eq!(refused(&raw([head(7, 3), vec![0; 3]].concat())), RefusalReason::BadMessage, "a truncated Request");
-    assert_eq!(refused(&raw([vec![0xC7, 2], vec![0; FRAME_HEAD_BYTES]].concat())), RefusalReason::Version);
+    assert_eq!(refused(&raw([vec![0xC7, VERSION + 1], vec![0; FRAME_HEAD_BYTES]].concat())), RefusalReason::Version);
     assert_eq!(refused(&|client| client.send(hello(Role::Viewer))), RefusalReason::BadMessage, "once is enough");
     assert_eq!(refused(&|client| client.request(id, &[(1, 0)])), RefusalReason::BadMessage);
     assert_eq!(refused(&|client| client.request(id, &[(1, 257)])), RefusalReason::BadMessage);
@@ -178,6 +182,32 @@ fn a_full_shard_says_so_and_still_takes_publishers() {
     publisher.send(hello(Role::Publisher));
     assert!(matches!(stage.hear(), ToControl::NativePublisher { .. }));
     assert_eq!(stage.shard.counters.refused_full.get(), 2);
+    stage.stop();
+}
+
+/// Nobody closes its side when it has been refused: the places of those who were answered are needed by those who were not.
+#[test]
+fn a_crowd_at_a_full_shard_is_answered_to_the_last() {
+    let mut stage = Stage::new(|config| config.connections_max = 1);
+    let _viewer = stage.viewer();
+    let other = "10.0.0.2:7400".parse().expect("an address");
+    stage.tell(ToShard::Elsewhere { caches: vec![other] });
+    let mut crowd = Vec::new();
+    for number in 0..300 {
+        let mut client = Client::connect(stage.addr);
+        if number % 2 == 0 {
+            client.send(hello(Role::Viewer));
+            let said = client.next();
+            let Got::Frame(Frame::TryInstead(named)) = said else { panic!("{number} was told {said:?}") };
+            assert!(named.caches.contains(&other));
+        } else {
+            client.0.write_all(b"GET /live/news.ts HTTP/1.1\r\n\r\n").expect("connected");
+            let mut status = [0; 13];
+            assert!(client.fill(&mut status) && status == *b"HTTP/1.1 307 ", "{number} was answered");
+        }
+        crowd.push(client);
+    }
+    assert!(stage.shard.counters.lingers_cut_short.get() > 0);
     stage.stop();
 }
 

@@ -68,6 +68,29 @@ fn a_playout_begins_at_a_key_frame_and_is_the_stream_from_there_on() {
 }
 
 #[test]
+fn a_playout_begins_as_long_ago_as_was_asked() {
+    let mut stage = Stage::new(|config| config.http_back_chunks = 0);
+    let kind = |number: u64| if number % 5 == 0 { JOIN } else { PLAIN };
+    for number in 0..=50 {
+        stage.publish(number, kind(number));
+    }
+    // 0 is the oldest, and a tenth of what is kept is kept away from it.
+    for (query, first) in [("back_s=0", 50), ("back_s=4", 30), ("t=9&back_s=1&x", 45), ("back_s=3600", 5)] {
+        let mut client = get(&stage, &format!("GET /live/news.ts?{query}"));
+        assert!(head(&mut client).starts_with("HTTP/1.1 200 "), "{query}");
+        expect(&mut client, &begun(&stage, first, kind(first)), query);
+        for number in first + 1..=50 {
+            expect(&mut client, &followed(&stage, number, kind(number)), query);
+        }
+    }
+    let answer = get(&stage, "GET /live/news.ts?back_s=soon").rest();
+    assert!(answer.starts_with(b"HTTP/1.1 400 ") && answer.ends_with(b"back_s=30\n"));
+    let mut absolute = get(&stage, "GET http://here:1/live/news.ts");
+    assert!(head(&mut absolute).starts_with("HTTP/1.1 200 "));
+    stage.stop();
+}
+
+#[test]
 fn without_a_key_frame_it_begins_at_tables_and_waits_for_them() {
     let mut stage = Stage::new(|_| ());
     stage.publish(1, PLAIN);
@@ -103,6 +126,14 @@ fn a_head_request_gets_a_head() {
     let mut client = get(&stage, "HEAD /live/news.ts");
     assert!(head(&mut client).starts_with("HTTP/1.1 200 "));
     assert_eq!(client.rest(), b"");
+    let mut nowhere = get(&stage, "HEAD /live/nowhere");
+    assert!(head(&mut nowhere).starts_with("HTTP/1.1 404 "));
+    assert_eq!(nowhere.rest(), b"");
+    let mut unknown = get(&stage, "HEAD /live/weather.ts");
+    stage.hear();
+    stage.tell(ToShard::StreamRefused { name: name("weather"), reason: RefusalReason::UnknownStream });
+    assert!(head(&mut unknown).starts_with("HTTP/1.1 404 "));
+    assert_eq!(unknown.rest(), b"");
     stage.stop();
 }
 

@@ -25,6 +25,15 @@ fn http(addr: SocketAddr, target: &str) -> String {
     String::from_utf8(answer).expect("no viewer of a refused stream gets media")
 }
 
+/// Whether `target` is answered with `body`, and nothing behind it.
+fn there_is(addr: SocketAddr, target: &str, body: &[u8]) -> bool {
+    let mut client = Client::connect(addr);
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    client.0.write_all(request.as_bytes()).expect("connected");
+    let answer = client.rest();
+    answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(body)
+}
+
 /// Says Hello; what is said first, and what then.
 fn greeted(addr: SocketAddr, role: Role) -> (Frame, Client) {
     let mut client = Client::connect(addr);
@@ -63,11 +72,21 @@ fn a_join_that_cannot_be_served_is_sent_to_another_cache() {
     let answer = http(stage.addr, "/live/news.ts?weircast-hop=3");
     assert!(answer.starts_with("HTTP/1.1 503 "), "it was sent on often enough: {answer}");
 
+    let answer = http(stage.addr, "http://here/live/news/1.ts");
+    let (_, target) = answer.split_once("\r\nLocation: http://10.0.0.").expect("who asks chunk by chunk is sent on");
+    let target = &target[target.find('/').expect("a path")..target.find("\r\n").expect("a line")];
+    assert_eq!(target, "/live/news/1.ts?weircast-hop=1");
+
     stage.publish(2, PLAIN);
     assert_eq!(viewer.chunk(), 2, "who watches already is served");
     let counters = stage.shard.counters.clone();
-    assert_eq!(counters.joins_refused_bandwidth.get(), 4);
-    assert_eq!(counters.joins_sent_elsewhere.get(), 3);
+    assert_eq!(counters.joins_refused_bandwidth.get(), 5);
+    assert_eq!(counters.joins_sent_elsewhere.get(), 4);
+    // What it was sent to is served by a cache that has room.
+    let mut there = Stage::new(|_| ());
+    there.publish(1, JOIN);
+    assert!(there_is(there.addr, target, &payload(there.source.id, 1, JOIN)));
+    there.stop();
     stage.tell(ToShard::Room(PLENTY));
     until("there is room again", || matches!(greeted(stage.addr, Role::Viewer).0, Frame::Welcome(_)));
     stage.stop();

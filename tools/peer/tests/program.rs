@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use cache_core::media::{Generator, GeneratorConfig, PayloadCheck};
 use cache_core::time::Span;
-use cache_core::wire::RefusalReason;
+use cache_core::wire::{RefusalReason, VERSION};
 use fake::{HANG, Servers};
 
 /// A running program; killed when the test ends without it.
@@ -293,7 +293,9 @@ fn what_is_played_is_what_was_published_on_every_sink() {
 fn nonsense_at_every_door_disturbs_nothing() {
     let watched = Watched::start();
     let addr = watched.watcher.ready["addr"].as_str().expect("an address").to_owned();
-    for garbage in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[0xC7, 1, 1, 0, 0xFF, 0xFF, 0xFF, 0xFF], &[0xC7, 9, 2, 0]] {
+    for garbage in
+        [b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[0xC7, VERSION, 1, 0, 0xFF, 0xFF, 0xFF, 0xFF], &[0xC7, 9, 2, 0]]
+    {
         let mut link = TcpStream::connect(&addr).expect("a link");
         link.write_all(garbage).expect("sent");
         link.write_all(&[0; 8]).expect("sent");
@@ -301,7 +303,7 @@ fn nonsense_at_every_door_disturbs_nothing() {
         assert!(matches!(link.read(&mut [0; 64]), Ok(0) | Err(_)), "the link is closed");
     }
     let udp = UdpSocket::bind("127.0.1.6:0").expect("a socket");
-    udp.send_to(b"WC\x01\xFFnonsense", &addr).expect("sent");
+    udp.send_to(&[b"WC".as_slice(), &[VERSION], b"\xFFnonsense"].concat(), &addr).expect("sent");
     for (request, status) in [
         ("GET /other.ts HTTP/1.1\r\n\r\n", "404"),
         ("POST PATH HTTP/1.1\r\n\r\n", "405"),

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use anyhow::{Context, Result, ensure};
 use cache_core::media::{Generator, GeneratorConfig};
 use cache_core::prng::Prng;
+use cache_core::wire::VERSION;
 use rustix::process::Signal;
 use weircast_testbed::media::is_live;
 use weircast_testbed::wait::HANG;
@@ -100,11 +101,11 @@ fn garbage(prng: &mut Prng) -> Vec<Vec<u8>> {
     vec![
         Vec::new(),
         vec![0xC7],
-        vec![0xC7, 1, 2, 0, 0xFF, 0xFF, 0xFF, 0xFF],
+        vec![0xC7, VERSION, 2, 0, 0xFF, 0xFF, 0xFF, 0xFF],
         vec![0xC7, 99, 2, 0, 0, 0, 0, 1, 0],
-        [&[0xC7, 1, 2, 0, 0, 0, 16, 0][..], &noise(4096)].concat(),
-        [&b"WC\x01\x10"[..], &noise(400)].concat(),
-        [&b"WC\x01\x80"[..], &noise(60)].concat(),
+        [&[0xC7, VERSION, 2, 0, 0, 0, 16, 0][..], &noise(4096)].concat(),
+        [&[b'W', b'C', VERSION, 0x10][..], &noise(400)].concat(),
+        [&[b'W', b'C', VERSION, 0x80][..], &noise(60)].concat(),
         noise(1),
         noise(1_400),
         noise(60_000),

@@ -12,6 +12,7 @@ use cache_core::proto::index::publish::PublishRules;
 use cache_core::ring::{Ring, Row};
 use cache_core::sign::{KeyRing, stream_id};
 use cache_core::units::{ChunkSeq, StreamId};
+use cache_core::wire::index::HoldState;
 use cache_core::wire::{ChunkHeader, RefusalReason, StreamName};
 
 use super::config::CacheConfig;
@@ -99,9 +100,22 @@ impl Hub {
 
     /// A shard's viewers of a stream.
     pub(super) fn viewers_of(&self, shard: usize, stream: StreamId, count: u32, lowest: Option<ChunkSeq>) {
-        self.shards.watches(shard, stream, count > 0, &self.counters);
+        if self.shards.watches(shard, stream, count > 0, &self.counters)
+            && let Some(last) = self.ended(stream)
+        {
+            self.shards.tell(shard, ToShard::Ended { stream, last }, &self.counters);
+        }
         let number = u16::try_from(shard).unwrap_or(u16::MAX);
         self.store.borrow_mut().viewers(self.clock.now(), number, stream, count, lowest);
+    }
+
+    /// The last chunk of a stream that is over, or was forgotten a moment ago; shards without viewers have not heard of it.
+    fn ended(&self, stream: StreamId) -> Option<ChunkSeq> {
+        match self.store.borrow().streams.held(stream) {
+            Some(held) if held.state == HoldState::Ended => Some(held.head),
+            Some(_) => None,
+            None => Some(ChunkSeq::FIRST),
+        }
     }
 
     /// A stream's publisher has these keys now: they check what comes, and the next process will know them.

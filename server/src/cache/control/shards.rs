@@ -63,31 +63,35 @@ impl Shards {
         }
     }
 
-    /// Tells the shards that have viewers of the stream of a new chunk, and leaves them the processor if one of them
-    /// shares it: what control has left to do for this chunk (its acknowledgement, a look at the reactor) can wait for its
-    /// first viewers.
+    /// Tells the shards that have viewers of the stream of a new chunk, and if there is one leaves it the processor, which
+    /// it may share: what control has left to do for this chunk (its acknowledgement, a look at the reactor) can wait for
+    /// its first viewers.
     pub(super) fn published(&self, now: Time, stream: StreamId, counters: &Counters) {
-        for line in self.lines.borrow_mut().iter_mut() {
-            if line.watched.contains(&stream) {
-                line.published(stream, counters);
-            }
+        let mut told = false;
+        for line in self.lines.borrow_mut().iter_mut().filter(|line| line.watched.contains(&stream)) {
+            line.published(stream, counters);
+            told = true;
         }
-        if self.left_at.get().after(LEAVE_EVERY) <= now {
+        if told && self.left_at.get().after(LEAVE_EVERY) <= now {
             self.left_at.set(now);
             rustix::thread::sched_yield();
         }
     }
 
     /// A shard has viewers of a stream, or has none any more. One that had none is told of the stream at once: what was
-    /// published since it looked, nobody has told it.
-    pub(super) fn watches(&self, shard: usize, stream: StreamId, watches: bool, counters: &Counters) {
+    /// published since it looked, nobody has told it. Whether it is one that had none.
+    pub(super) fn watches(&self, shard: usize, stream: StreamId, watches: bool, counters: &Counters) -> bool {
         let mut lines = self.lines.borrow_mut();
-        let Some(line) = lines.get_mut(shard) else { return };
+        let Some(line) = lines.get_mut(shard) else { return false };
         if !watches {
             line.watched.remove(&stream);
-        } else if line.watched.insert(stream) {
+            return false;
+        }
+        let new = line.watched.insert(stream);
+        if new {
             line.published(stream, counters);
         }
+        new
     }
 
     /// Hands over what had to wait.

@@ -227,12 +227,12 @@ impl Shard {
     /// A request that is no asker's.
     fn on_other(&mut self, key: Key, request: &Request<'_>) {
         match http::route(request) {
-            HttpVerdict::Playout { name, head_only } => {
+            HttpVerdict::Playout { name, head_only, back } => {
                 // As one that has just come: `play` makes a viewer of it, or refuses it.
                 self.leave_asked(key);
                 self.viewers.http -= 1;
                 self.connections[key as usize].phase = Phase::Handshake(Vec::new());
-                self.play(key, name, head_only);
+                self.play(key, name, head_only, back);
             }
             HttpVerdict::Error(error) => self.say_error(key, error, request.method == "HEAD", false),
             HttpVerdict::Asker | HttpVerdict::Control => self.say_error(key, HttpError::Anew, false, true),
@@ -346,7 +346,10 @@ impl Shard {
     pub(super) fn finish_asking(&mut self, key: Key) {
         match self.asker(key) {
             Some(Asker { last, work: Work::Body(_) | Work::Said, .. }) => *last = true,
-            Some(Asker { work: Work::Waiting { .. }, .. }) => self.refuse_http(key, HttpError::Unavailable),
+            Some(Asker { work: Work::Waiting { head_only, .. }, .. }) => {
+                let head_only = *head_only;
+                self.refuse_http(key, HttpError::Unavailable, head_only);
+            }
             _ => self.finish(key),
         }
     }

@@ -3,7 +3,7 @@
 //! | way | what the other side sees |
 //! |---|---|
 //! | refuse | the reason, then the end |
-//! | finish | everything that was begun, then the end; it has a second to close its own side |
+//! | finish | everything that was begun, then the end; it has a second to close its own side, unless many wait for its place |
 //! | close | the end: it has left, or said nothing that can be answered |
 //! | cut | a reset; what the socket still held is thrown away, so that no page stays held by a reader that has stopped |
 
@@ -15,9 +15,9 @@ use cache_core::time::Time;
 use cache_core::wire::{Frame, RefusalReason, Refused};
 use rustix::net::{Shutdown, shutdown, sockopt::set_socket_linger};
 
-use super::config::LINGER;
+use super::config::{HANDSHAKE_RESERVE, LINGER};
 use super::connection::{Key, Phase};
-use super::http::HttpError;
+use super::http::{HttpError, is_head};
 use super::shard::Shard;
 use crate::cache::bridge::ToControl;
 
@@ -28,10 +28,10 @@ impl Shard {
         self.finish(key);
     }
 
-    /// Answers with an error response and ends the connection.
-    pub(super) fn refuse_http(&mut self, key: Key, error: HttpError) {
+    /// Answers with an error response, or with `head_only` its head, and ends the connection.
+    pub(super) fn refuse_http(&mut self, key: Key, error: HttpError, head_only: bool) {
         self.links.counters.http_errors.one();
-        self.answer_bytes(key, error.response(false, true).as_bytes());
+        self.answer_bytes(key, error.response(head_only, true).as_bytes());
         self.finish(key);
     }
 
@@ -61,6 +61,11 @@ impl Shard {
         connection.deadline = self.now.after(LINGER);
         // It fails only when the other side is gone, which the receive under way tells.
         let _ = shutdown(&*connection, Shutdown::Write);
+        if self.connections.len() >= self.config.connections_max.saturating_add(HANDSHAKE_RESERVE / 2) as usize {
+            // A crowd is at the door. Those who have their answer wait for nothing; those behind them for a place.
+            self.links.counters.lingers_cut_short.one();
+            self.close(key);
+        }
     }
 
     /// Cuts the connection off: what it has not taken is thrown away.
@@ -137,7 +142,7 @@ impl Shard {
         if self.links.to_control.is_full() {
             self.links.counters.handovers_refused.one();
             return match http {
-                true => self.refuse_http(key, HttpError::Unavailable),
+                true => self.refuse_http(key, HttpError::Unavailable, is_head(&read)),
                 false => self.refuse(key, Refused::for_now(RefusalReason::Busy, 1000)),
             };
         }

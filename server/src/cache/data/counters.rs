@@ -74,6 +74,8 @@ counters! {
     accept_pauses,
     /// Connections closed or refused because `connections_max` was reached.
     refused_full,
+    /// Answered connections that were closed before the other side did so, because others waited for their places.
+    lingers_cut_short,
     /// Handshakes over their time.
     handshakes_late,
     /// Handshakes over 4 KiB.

@@ -3,18 +3,19 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /live/NAME.ts` | 200 `video/mp2t` without a length: the stream from a key frame on; 404 when nobody publishes it |
+//! | `GET /live/NAME.ts?back_s=N` | the same from N s ago, or from as long ago as is kept |
 //! | `GET /live/NAME/SEQ.ts` | 200 `video/mp2t`: chunk SEQ, tables and all; 404 when it is gone or does not come in time |
 //! | `GET /live/NAME/head` | 200 JSON: `{"oldest":SEQ,"head":SEQ}` |
 //! | `HEAD` of these | the same head, no body |
 //! | `PUT`, `POST`, `GET /stats` | control's |
 //! | anything else | 404, 405, 400, 414 or 431 with one line of text |
 //!
-//! Answers about single chunks leave the connection open (`asker.rs`); every other response ends it. What stands behind
-//! a `?` is passed over.
+//! Answers about single chunks leave the connection open (`asker.rs`); every other response ends it. Other keys
+//! behind a `?` are passed over. A target may name its host (`GET http://HOST/live/NAME.ts`), which is passed over too.
 
 use std::io::Write;
 
-use cache_core::units::ChunkSeq;
+use cache_core::units::{CHUNK_SPAN, ChunkSeq};
 use cache_core::wire::StreamName;
 
 use super::config::HANDSHAKE_BYTES_MAX;
@@ -31,6 +32,8 @@ pub(super) enum HttpVerdict {
         name: StreamName,
         /// The response's head only.
         head_only: bool,
+        /// How many chunks behind the newest it wants to begin, if it says so.
+        back: Option<u64>,
     },
     /// About single chunks: an asker's, of whom more requests may follow.
     Asker,
@@ -45,6 +48,8 @@ pub(super) enum HttpVerdict {
 pub(super) enum HttpError {
     /// 400.
     Malformed,
+    /// 400: `back_s` is no number.
+    Back,
     /// 404: the path leads nowhere.
     NoSuchPath,
     /// 404: the stream is not live.
@@ -71,6 +76,8 @@ pub(super) struct Request<'a> {
     pub(super) method: &'a str,
     /// Without its query.
     pub(super) path: &'a str,
+    /// What stands behind the path's `?`.
+    pub(super) query: &'a str,
     /// The other side wants the connection closed afterwards, or does not know that it could stay open.
     pub(super) close: bool,
     /// A body follows.
@@ -109,8 +116,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Result<Request<'_>, HttpError>> {
                     body = true;
                 }
             }
-            let path = request.path.unwrap_or("").split(['?', '#']).next().unwrap_or("");
-            Ok(Request { method: request.method.unwrap_or(""), path, close, body, len })
+            let (path, query) = split(request.path.unwrap_or(""));
+            Ok(Request { method: request.method.unwrap_or(""), path, query, close, body, len })
         }
         Ok(httparse::Status::Partial) if bytes.len() < HANDSHAKE_BYTES_MAX => return None,
         Ok(httparse::Status::Partial) if bytes.contains(&b'\n') => Err(HttpError::HeadTooLong),
@@ -118,6 +125,29 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Result<Request<'_>, HttpError>> {
         Err(httparse::Error::TooManyHeaders) => Err(HttpError::HeadTooLong),
         Err(_) => Err(HttpError::Malformed),
     })
+}
+
+/// Whether the request whose first bytes these are wants no body in its answer.
+pub(super) fn is_head(request: &[u8]) -> bool {
+    request.starts_with(b"HEAD ")
+}
+
+/// A target's path and query: `/live/news.ts?back_s=5`, or the same behind a scheme and a host.
+pub(super) fn split(target: &str) -> (&str, &str) {
+    let target = target.split('#').next().unwrap_or("");
+    let behind_scheme = ["http://", "https://"].into_iter().find_map(|scheme| {
+        target.get(..scheme.len()).filter(|start| start.eq_ignore_ascii_case(scheme)).map(|_| &target[scheme.len()..])
+    });
+    let target = behind_scheme.map_or(target, |rest| rest.find(['/', '?']).map_or("", |at| &rest[at..]));
+    target.split_once('?').unwrap_or((target, ""))
+}
+
+/// How far back a query asks to begin, in chunks.
+fn back(query: &str) -> Result<Option<u64>, HttpError> {
+    let Some(text) = query.split('&').find_map(|part| part.strip_prefix("back_s=")) else { return Ok(None) };
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds: u64 = digits.then(|| text.parse().unwrap_or(u64::MAX)).ok_or(HttpError::Back)?;
+    Ok(Some(seconds.saturating_mul(1_000 / CHUNK_SPAN.millis())))
 }
 
 /// Judges a connection's first request; `None` while its head is not whole.
@@ -137,7 +167,10 @@ pub(super) fn route(request: &Request<'_>) -> HttpVerdict {
     let stream = path.strip_prefix("/live/").and_then(|file| file.strip_suffix(".ts"));
     match (method, path, stream.map(StreamName::new)) {
         ("PUT" | "POST", ..) | ("GET", "/stats", _) => HttpVerdict::Control,
-        ("GET" | "HEAD", _, Some(Ok(name))) => HttpVerdict::Playout { name, head_only: method == "HEAD" },
+        ("GET" | "HEAD", _, Some(Ok(name))) => match back(request.query) {
+            Ok(back) => HttpVerdict::Playout { name, head_only: method == "HEAD", back },
+            Err(error) => HttpVerdict::Error(error),
+        },
         ("GET" | "HEAD", ..) => HttpVerdict::Error(HttpError::NoSuchPath),
         _ => HttpVerdict::Error(HttpError::Method),
     }
@@ -194,6 +227,7 @@ impl HttpError {
     pub(super) fn response(self, head_only: bool, close: bool) -> String {
         let (status, extra, text) = match self {
             HttpError::Malformed => ("400 Bad Request", "", "This is not an HTTP/1 request."),
+            HttpError::Back => ("400 Bad Request", "", "back_s takes a number of seconds: /live/NAME.ts?back_s=30"),
             HttpError::NoSuchPath => (
                 "404 Not Found",
                 "",
@@ -237,7 +271,32 @@ mod tests {
     }
 
     fn playout(name: &str, head_only: bool) -> HttpVerdict {
-        HttpVerdict::Playout { name: StreamName::new(name).expect("a good name"), head_only }
+        HttpVerdict::Playout { name: StreamName::new(name).expect("a good name"), head_only, back: None }
+    }
+
+    #[test]
+    fn a_playout_says_how_far_back_it_begins() {
+        let back = |query: &str| match verdict(&format!("GET /live/news.ts?{query}")) {
+            HttpVerdict::Playout { back, .. } => Ok(back),
+            other => Err(other),
+        };
+        assert_eq!(back("back_s=30"), Ok(Some(150)));
+        assert_eq!(back("t=1&back_s=0&weircast-hop=1"), Ok(Some(0)));
+        assert_eq!(back("back_s=99999999999999999999999"), Ok(Some(u64::MAX)));
+        assert_eq!(back("back=30&xback_s=3"), Ok(None));
+        for query in ["back_s=", "back_s=-1", "back_s=+1", "back_s=5m", "back_s=1.5"] {
+            assert_eq!(back(query), Err(HttpVerdict::Error(HttpError::Back)), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_target_may_name_its_host() {
+        assert_eq!(verdict("GET http://cache.example:7400/live/news.ts?t=1"), playout("news", false));
+        assert_eq!(verdict("GET HTTPS://x/live/news/1.ts"), HttpVerdict::Asker);
+        assert_eq!(verdict("GET http://x/stats"), HttpVerdict::Control);
+        for line in ["GET http://x", "GET http://", "GET http:///", "GET ftp://x/live/news.ts", "GET *"] {
+            assert_eq!(verdict(line), HttpVerdict::Error(HttpError::NoSuchPath), "{line}");
+        }
     }
 
     #[test]

@@ -75,12 +75,12 @@ impl Shard {
         })
     }
 
-    /// Begins a viewer over HTTP.
-    pub(super) fn play(&mut self, key: Key, name: StreamName, head_only: bool) {
+    /// Begins a viewer over HTTP, `back` chunks behind the newest if it has said so.
+    pub(super) fn play(&mut self, key: Key, name: StreamName, head_only: bool, back: Option<u64>) {
         let Ok(stream) = self.find_or_want(stream_id(&name), name) else {
-            return self.refuse_http(key, HttpError::Unavailable);
+            return self.refuse_http(key, HttpError::Unavailable, head_only);
         };
-        let mut playout = Playout::new(self.config.http_back_chunks);
+        let mut playout = back.map_or(Playout::new(self.config.http_back_chunks), Playout::shifted);
         if let Some(last) = self.streams.get(stream).ended {
             playout.ended(last);
         }
@@ -158,10 +158,14 @@ impl Shard {
                     self.unavailable(key, id, reason, ChunkSeq::FIRST, 0);
                     self.flush(key);
                 }
-                Phase::Http(_) if reason == RefusalReason::UnknownStream => {
-                    self.refuse_http(key, HttpError::NoSuchStream);
+                Phase::Http(http) => {
+                    let head_only = http.head_only;
+                    let error = match reason {
+                        RefusalReason::UnknownStream => HttpError::NoSuchStream,
+                        _ => HttpError::Unavailable,
+                    };
+                    self.refuse_http(key, error, head_only);
                 }
-                Phase::Http(_) => self.refuse_http(key, HttpError::Unavailable),
                 Phase::Asker(_) => self.refuse_asker(key, reason),
                 _ => {}
             }

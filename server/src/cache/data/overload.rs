@@ -26,7 +26,7 @@ use cache_core::wire::{Frame, List, RefusalReason, Refused};
 
 use super::config::{CACHES_MAX, LATE_FANOUT, LATE_FOR, LATE_SKIP_CHUNKS, SETTLE, STOPPED};
 use super::connection::{Key, Phase};
-use super::http::HttpError;
+use super::http::{HttpError, is_head, split};
 use super::shard::Shard;
 
 /// When a refused viewer may ask again: another one may have left by then (our guess).
@@ -190,10 +190,10 @@ impl Shard {
 
     /// Refuses a viewer over HTTP whose request's head is `head`.
     pub(super) fn send_elsewhere_http(&mut self, key: Key, head: &[u8]) {
-        let Some(cache) = self.elsewhere.next().first().copied() else {
-            return self.refuse_http(key, HttpError::Unavailable);
+        let cache = self.elsewhere.next().first().copied();
+        let Some(response) = cache.and_then(|cache| redirect(head, cache)) else {
+            return self.refuse_http(key, HttpError::Unavailable, is_head(head));
         };
-        let Some(response) = redirect(head, cache) else { return self.refuse_http(key, HttpError::Unavailable) };
         self.links.counters.joins_sent_elsewhere.one();
         self.answer_bytes(key, response.as_bytes());
         self.finish(key);
@@ -203,8 +203,7 @@ impl Shard {
 /// The response that sends the request `head` to `cache`; `None` when it was sent on often enough.
 fn redirect(head: &[u8], cache: SocketAddr) -> Option<String> {
     let line = head.split(|byte| *byte == b'\r' || *byte == b'\n').next()?;
-    let target = std::str::from_utf8(line).ok()?.split(' ').nth(1)?;
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (path, query) = split(std::str::from_utf8(line).ok()?.split(' ').nth(1)?);
     let (hops, others): (Vec<&str>, Vec<&str>) =
         query.split('&').filter(|part| !part.is_empty()).partition(|part| part.starts_with(HOP));
     // What cannot be read counts as the last.
@@ -235,6 +234,7 @@ mod tests {
     fn a_redirect_keeps_what_was_asked_and_counts() {
         assert_eq!(location("/live/news.ts").as_deref(), Some("/live/news.ts?weircast-hop=1"));
         assert_eq!(location("/live/news.ts?t=1&u").as_deref(), Some("/live/news.ts?t=1&u&weircast-hop=1"));
+        assert_eq!(location("http://full/live/news/7.ts").as_deref(), Some("/live/news/7.ts?weircast-hop=1"));
         assert_eq!(location("/live/news.ts?weircast-hop=1&t=1").as_deref(), Some("/live/news.ts?t=1&weircast-hop=2"));
     }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::config::HANDSHAKE_BYTES_MAX;
 use super::connection::{Key, Native, Phase};
 use super::handshake::{Verdict, judge};
-use super::http::HttpVerdict;
+use super::http::{HttpVerdict, is_head};
 use super::inbox::Received;
 use super::shard::Shard;
 use crate::uring::{Completion, Operation};
@@ -105,11 +105,11 @@ impl Shard {
             Verdict::Viewer { hello, len } => self.welcome(key, hello.role, &bytes[len..]),
             Verdict::Publisher => self.hand_over(key, bytes, false),
             Verdict::Http(HttpVerdict::Control) => self.hand_over(key, bytes, true),
-            Verdict::Http(HttpVerdict::Playout { name, head_only }) => {
+            Verdict::Http(HttpVerdict::Playout { name, head_only, back }) => {
                 if !self.admits(Role::Viewer) {
                     return self.send_elsewhere_http(key, &bytes);
                 }
-                self.play(key, name, head_only);
+                self.play(key, name, head_only, back);
                 self.receive_again(key);
             }
             Verdict::Http(HttpVerdict::Asker) => {
@@ -119,7 +119,7 @@ impl Shard {
                 self.begin_asking(key, &bytes);
                 self.receive_again(key);
             }
-            Verdict::Http(HttpVerdict::Error(error)) => self.refuse_http(key, error),
+            Verdict::Http(HttpVerdict::Error(error)) => self.refuse_http(key, error, is_head(&bytes)),
             Verdict::Version => {
                 self.links.counters.versions_refused.one();
                 self.refuse(key, Refused::because(RefusalReason::Version));

@@ -25,6 +25,8 @@ enum State {
         from: ChunkSeq,
         /// How far behind the head to begin when there is a choice.
         back: u64,
+        /// So far back that the ring might take its first chunks from under it.
+        shifted: bool,
     },
     Playing {
         next: ChunkSeq,
@@ -43,7 +45,13 @@ pub struct Playout {
 impl Playout {
     /// A viewer that would like to begin `back` chunks behind the head.
     pub const fn new(back: u64) -> Playout {
-        Playout { state: State::Joining { from: ChunkSeq::FIRST, back }, last: None }
+        Playout { state: State::Joining { from: ChunkSeq::FIRST, back, shifted: false }, last: None }
+    }
+
+    /// A viewer that watches `back` chunks behind the head, as far as the ring goes back: it keeps a tenth of that away
+    /// from the oldest chunk (our guess), because it takes what a player takes, while the ring moves on.
+    pub const fn shifted(back: u64) -> Playout {
+        Playout { state: State::Joining { from: ChunkSeq::FIRST, back, shifted: true }, last: None }
     }
 
     /// The stream has ended with chunk `last`.
@@ -58,7 +66,7 @@ impl Playout {
 
     /// Chunk `seq`, named by [`Playout::next`] a moment ago, is gone, and not a byte of it was sent.
     pub fn lost(&mut self, seq: ChunkSeq) {
-        self.state = State::Joining { from: seq, back: 0 };
+        self.state = State::Joining { from: seq, back: 0, shifted: false };
     }
 
     /// The oldest chunk that this viewer is committed to be sent when `head` is the newest; `None` before it has begun.
@@ -78,10 +86,14 @@ impl Playout {
             return if self.last.is_some() { PlayoutNext::End } else { PlayoutNext::Idle };
         };
         match self.state {
-            State::Joining { from, back } => match join(holdings, head, from, back) {
-                Some(seq) => self.begin(head, seq),
-                None => self.idle(),
-            },
+            State::Joining { from, back, shifted } => {
+                let kept = holdings.oldest().and_then(|oldest| head.since(oldest)).unwrap_or(0);
+                let back = if shifted { back.min(kept - kept / 10) } else { back };
+                match join(holdings, head, from, back) {
+                    Some(seq) => self.begin(head, seq),
+                    None => self.idle(),
+                }
+            }
             State::Playing { next, began } => self.play(holdings, head, next, began, patience),
         }
     }
@@ -113,7 +125,7 @@ impl Playout {
             }
             // Its place was recycled.
             _ => {
-                self.state = State::Joining { from: next, back: 0 };
+                self.state = State::Joining { from: next, back: 0, shifted: false };
                 match join(holdings, head, next, 0) {
                     Some(seq) => self.begin(head, seq),
                     None => self.idle(),
@@ -187,6 +199,18 @@ mod tests {
         let ring = Drawn::at(0, "K##K##");
         assert_eq!(sent(&mut Playout::new(3), &ring), "begin:0 1 2 3 4 5", "2 is wanted; 0 is the nearest below");
         assert_eq!(sent(&mut Playout::new(200), &ring), "begin:0 1 2 3 4 5");
+    }
+
+    #[test]
+    fn who_watches_late_begins_there_and_keeps_away_from_the_oldest_chunks() {
+        let ring = Drawn::at(100, &"K####".repeat(20));
+        let begins = |back| Playout::shifted(back).next(&ring, PATIENCE);
+        assert_eq!(begins(0), PlayoutNext::Begin(ChunkSeq::new(195)));
+        assert_eq!(begins(50), PlayoutNext::Begin(ChunkSeq::new(145)), "149 is wanted");
+        assert_eq!(begins(u64::MAX), PlayoutNext::Begin(ChunkSeq::new(105)), "109 is a tenth above 100");
+        let mut playout = Playout::shifted(80);
+        assert_eq!(playout.next(&ring, PATIENCE), PlayoutNext::Begin(ChunkSeq::new(115)));
+        assert_eq!(playout.next(&ring, PATIENCE), PlayoutNext::Chunk(ChunkSeq::new(116)), "late on purpose: no skip");
     }
 
     #[test]
