@@ -32,11 +32,11 @@ impl Words {
         Ok(Words { map, count: layout.control_words })
     }
 
-    /// The first `count` words of `file`, read-only. The caller has checked that the file is as long as that; a ring's
-    /// file is never made shorter.
-    pub(super) fn map_read_only(file: BorrowedFd<'_>, count: usize) -> std::io::Result<Words> {
-        let map = MmapOptions::new().len(count * size_of::<AtomicU64>()).map_raw_read_only(&file)?;
-        Ok(Words { map, count })
+    /// The control area of `file`, read-only. The caller has checked that the file is as long as `layout` says; a ring's
+    /// file is never made shorter. Mapped up to the payload: a hugetlbfs maps whole pages of 2 MiB only.
+    pub(super) fn map_read_only(file: BorrowedFd<'_>, layout: &Layout) -> std::io::Result<Words> {
+        let map = MmapOptions::new().len(layout.payload_offset as usize).map_raw_read_only(&file)?;
+        Ok(Words { map, count: layout.control_words })
     }
 }
 

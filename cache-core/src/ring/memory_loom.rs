@@ -23,7 +23,7 @@ const HALF: u64 = SEGMENT_BYTES / 2;
 pub(super) struct Words(Vec<AtomicU64>);
 
 impl Words {
-    pub(super) fn map_read_only(_: BorrowedFd<'_>, _: usize) -> std::io::Result<Words> {
+    pub(super) fn map_read_only(_: BorrowedFd<'_>, _: &Layout) -> std::io::Result<Words> {
         Err(Errno::NOSYS.into())
     }
 }
