@@ -112,6 +112,12 @@ impl Slabs {
         populate(&self.map, at, SEGMENT_BYTES as usize).map_err(|e| errno(&e))
     }
 
+    /// Enters all pages into the page table.
+    pub(super) fn enter_pages(&self) {
+        // Where there is no such advice (before Linux 5.14) they are entered when they are touched.
+        let _ = self.map.advise(Advice::PopulateRead);
+    }
+
     /// Sets the file's time of change to now.
     pub(super) fn touch(&self) -> Result<(), RingError> {
         self.file.touch()

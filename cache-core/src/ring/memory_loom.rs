@@ -84,6 +84,8 @@ impl Slabs {
         Ok(())
     }
 
+    pub(super) fn enter_pages(&self) {}
+
     pub(super) fn touch(&self) -> Result<(), RingError> {
         Ok(())
     }
