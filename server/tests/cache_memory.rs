@@ -111,7 +111,10 @@ fn huge_pages_are_prepared_used_resized_and_removed() {
     }
     assert!(said(&first).contains("was mounted: huge pages for up to 84 MiB"), "{}", said(&first));
     assert!(said(&prepare(&place.path(), 64, &[])).contains("is ready"));
-    let cache = Cache::start(&format!("huge_pages_at = \"{}\"\n", place.path().display()));
+    let start = |listen: &str| {
+        Cache::start(&format!("listen = \"{listen}\"\nhuge_pages_at = \"{}\"\n", place.path().display()))
+    };
+    let mut cache = start("127.99.3.1:0");
     let stats = cache.stats();
     let slab = &stats["slab"];
     assert!(slab["place"].as_str().is_some_and(|file| Path::new(file).starts_with(place.path())), "{slab}");
@@ -125,7 +128,14 @@ fn huge_pages_are_prepared_used_resized_and_removed() {
     publish(&mut publisher, 0..120, HEAVY);
     let busy = prepare(&place.path(), 64, &["--remove"]);
     assert!(!busy.status.success() && said(&busy).contains("still running"), "{}", said(&busy));
-    drop((publisher, cache));
+    // The next process has the same pages, whoever looks at which of them.
+    cache.signal(rustix::process::Signal::KILL);
+    cache.wait();
+    let next = start(&cache.listen.to_string());
+    assert!(next.log().contains("took over a chunk ring"), "{}", next.log());
+    let (slab, same) = (&next.stats()["slab"], slab);
+    assert_eq!((&slab["kind"], &slab["huge_bytes"]), (&same["kind"], &same["huge_bytes"]));
+    drop((publisher, cache, next));
     assert!(said(&prepare(&place.path(), 128, &[])).contains("was resized"));
     assert!(said(&prepare(&place.path(), 128, &["--remove"])).contains("was unmounted"));
     assert!(said(&prepare(&place.path(), 128, &["--remove"])).contains("nothing is mounted"));

@@ -12,7 +12,7 @@ pub struct RingConfig {
     /// Size of the whole file, descriptors included, in bytes: what is left over behind the last whole segment of
     /// 2 MiB is not allocated.
     pub budget_bytes: u64,
-    /// Most streams open at once, 1..=65 536. Each costs 1 088 bytes and 64 for each retained chunk, out of the
+    /// Most streams open at once, 1..=65 536. Each costs 1 216 bytes and 64 for each retained chunk, out of the
     /// budget.
     pub streams_max: u32,
     /// Number of [`Reader`](super::Reader)s, one per shard, 1..=1024.

@@ -32,11 +32,11 @@ impl Words {
         Ok(Words { map, count: layout.control_words })
     }
 
-    /// The first `count` words of `file`, read-only. The caller has checked that the file is as long as that; a ring's
-    /// file is never made shorter.
-    pub(super) fn map_read_only(file: BorrowedFd<'_>, count: usize) -> std::io::Result<Words> {
-        let map = MmapOptions::new().len(count * size_of::<AtomicU64>()).map_raw_read_only(&file)?;
-        Ok(Words { map, count })
+    /// The control area of `file`, read-only. The caller has checked that the file is as long as `layout` says; a ring's
+    /// file is never made shorter. Mapped up to the payload: a hugetlbfs maps whole pages of 2 MiB only.
+    pub(super) fn map_read_only(file: BorrowedFd<'_>, layout: &Layout) -> std::io::Result<Words> {
+        let map = MmapOptions::new().len(layout.payload_offset as usize).map_raw_read_only(&file)?;
+        Ok(Words { map, count: layout.control_words })
     }
 }
 
@@ -110,6 +110,12 @@ impl Slabs {
         let at = self.check(file_offset, SEGMENT_BYTES as usize);
         self.file.renew(file_offset, SEGMENT_BYTES)?;
         populate(&self.map, at, SEGMENT_BYTES as usize).map_err(|e| errno(&e))
+    }
+
+    /// Enters all pages into the page table.
+    pub(super) fn enter_pages(&self) {
+        // Where there is no such advice (before Linux 5.14) they are entered when they are touched.
+        let _ = self.map.advise(Advice::PopulateRead);
     }
 
     /// Sets the file's time of change to now.

@@ -233,6 +233,12 @@ impl Ring {
         self.core.slabs.payload()
     }
 
+    /// Enters the pages of all segments into this process's page table, where they are not yet: in a ring that was taken
+    /// over only those are that were looked at. Cost: next to none for huge pages.
+    pub fn enter_pages(&self) {
+        self.core.slabs.enter_pages();
+    }
+
     /// The counters.
     pub fn stats(&self) -> RingStats {
         self.core.control.stats()

@@ -58,7 +58,7 @@ impl RingObserver {
         if bytes != layout.file_bytes() {
             return Err(foreign("its length is not what its header says"));
         }
-        let words = Words::map_read_only(file.as_fd(), layout.control_words).map_err(io("map"))?;
+        let words = Words::map_read_only(file.as_fd(), &layout).map_err(io("map"))?;
         Ok(RingObserver { file, view: View::new(Arc::new(Control::new(words, layout))) })
     }
 

@@ -115,6 +115,11 @@ impl SlabFacts {
     /// Asks the kernel. Cost: a walk over the ring's page tables, milliseconds for each GiB without huge pages; so it
     /// is done once.
     pub(super) fn of(ring: &Ring, path: Option<&Path>) -> SlabFacts {
+        let directory = path.and_then(Path::parent);
+        if directory.is_some_and(|directory| matches!(mounted(directory), Mounted::Tmpfs(Tmpfs { huge: true, .. }))) {
+            // What a former process left is not mapped yet, and the kernel counts what is.
+            ring.enter_pages();
+        }
         let stat = fstat(ring.file().as_fd()).ok();
         let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
         SlabFacts {
