@@ -37,7 +37,7 @@ pub enum RingError {
         missing: u64,
     },
     /// The file would be on a disk.
-    #[error("{place} is on a disk; the chunk ring belongs in memory: in /dev/shm, another tmpfs or a hugetlbfs")]
+    #[error("{place} is on a disk; the chunk ring belongs in memory: in /dev/shm or on another tmpfs")]
     NotInMemory {
         /// The file.
         place: String,

@@ -204,7 +204,11 @@ impl CacheConfig {
                 return Err(ConfigError::value("publish", message));
             }
         }
-        self.slab().map(drop)
+        if self.slab()? == Slab::Memfd && self.keep_ring {
+            let message = "a memfd ends with its process: slab = \"auto\" or a path on a tmpfs, or leave keep_ring out";
+            return Err(ConfigError::value("keep_ring", message));
+        }
+        Ok(())
     }
 
     pub(super) fn slab(&self) -> Result<Slab, ConfigError> {
@@ -293,6 +297,8 @@ mod tests {
         };
         assert!(complaint(|c| c.memory_mib = 0).starts_with("memory_mib: 0 is outside"));
         assert!(complaint(|c| c.slab = "shm".into()).starts_with("slab: "));
+        let kept_memfd = |c: &mut CacheConfig| (c.slab, c.keep_ring) = ("memfd".into(), true);
+        assert!(complaint(kept_memfd).starts_with("keep_ring: "));
         assert!(complaint(|c| c.cpus = "a few".into()).starts_with("cpus: "));
         assert!(complaint(|c| c.huge_pages_at = "slabs".into()).starts_with("huge_pages_at: "));
         for (name, minutes) in [("a b", 1), ("news*", 0), ("news*", 100_000)] {

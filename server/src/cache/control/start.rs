@@ -314,7 +314,7 @@ struct Memory {
 fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Result<Memory> {
     let backing = slab::backing(config, listen)?;
     for path in slab::sweep(&backing) {
-        tracing::warn!(path = %path.display(), "removed the chunk ring of a cache that was killed");
+        tracing::warn!(path = %path.display(), "removed the chunk ring of a cache that ended more than a minute ago");
     }
     let path = match &backing {
         Backing::Memfd => None,
