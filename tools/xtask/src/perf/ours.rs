@@ -9,6 +9,10 @@ use super::stage::{Server, Stage};
 /// Memory of the cache's rings; a window of 51.2 s of one stream of 20 Mbit/s is 128 MiB.
 const MEMORY_MIB: usize = 512;
 
+/// A minute: joins are not refused, so that the limit of what is served in time is found and not the limit of what is
+/// let in.
+const NO_LIMIT_MS: u32 = 60_000;
+
 /// A stand-alone cache with one shard, its slab on the best tmpfs there is. `more`: further lines of its configuration
 /// that replace no line here.
 pub(crate) fn cache(stage: &Stage, more: &str) -> Result<Server> {
@@ -22,7 +26,7 @@ pub(crate) fn cache_with(stage: &Stage, memory_mib: usize, more: &str) -> Result
     let slab = stage.dirs.best().join(format!("{name}.slab"));
     let text = format!(
         "listen = \"127.0.0.1:0\"\nindex = []\ncluster_secret = \"\"\nshards = 1\nmemory_mib = {memory_mib}\n\
-         slab = \"{}\"\n{more}\n",
+         busy_max_permille = 1000\nfanout_ms_max = {NO_LIMIT_MS}\nslab = \"{}\"\n{more}\n",
         slab.display()
     );
     std::fs::write(&config, text)?;

@@ -66,7 +66,7 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
                 let load = target.load(*kbps).words("--mode get --closed-loop --verify none");
                 let load = load.with("-n", stage.pick(1_000, 100)).with("--seconds", stage.pick(5, 2));
                 let report = load.run(stage, &target.server)?;
-                if matches!(who, Who::Ceiling | Who::Weircast) && stage.quick {
+                if who == Who::Weircast || who == Who::Ceiling && stage.quick {
                     report.judge(who.name(), &mut outcome);
                 }
                 if !report.is_measured(who.name(), &mut outcome) {
