@@ -70,7 +70,7 @@ fn a_playout_begins_at_a_key_frame_and_is_the_stream_from_there_on() {
 #[test]
 fn a_playout_begins_as_long_ago_as_was_asked() {
     let mut stage = Stage::new(|config| config.http_back_chunks = 0);
-    let kind = |number: u64| if number % 5 == 0 { JOIN } else { PLAIN };
+    let kind = |number: u64| if number.is_multiple_of(5) { JOIN } else { PLAIN };
     for number in 0..=50 {
         stage.publish(number, kind(number));
     }
