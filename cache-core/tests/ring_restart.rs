@@ -275,6 +275,23 @@ fn what_is_no_file_is_a_persons_to_look_at() {
 }
 
 #[test]
+fn pages_that_a_dead_process_had_given_up_are_there_again() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = in_shm();
+    let path = dir.path().join("ring");
+    left_behind(&path);
+    let file = std::fs::File::options().write(true).open(&path).expect("there");
+    let allocated = || file.metadata().expect("there").blocks() * 512;
+    let bytes = file.metadata().expect("there").len();
+    assert_eq!(allocated(), bytes);
+    let punch = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&file, punch, bytes - SEGMENT_BYTES, SEGMENT_BYTES).expect("punched");
+    assert_eq!(allocated(), bytes - SEGMENT_BYTES);
+    let (_writer, _ring, inherited) = take_over(&path);
+    assert_eq!((inherited.chunks, allocated()), (11, bytes), "no touch of it is a SIGBUS");
+}
+
+#[test]
 fn what_stands_on_a_disk_stays_there() {
     // The directory of the binary that runs: a build is never in memory alone.
     let binary = std::env::current_exe().expect("it runs");
