@@ -76,7 +76,7 @@ impl SlabFile {
         let stat = rustix::fs::fstat(&self.fd).map_err(failed("look at", &place))?;
         let there = stat.st_blocks as u64 * 512;
         // A file without a hole, as a kill mostly leaves it: to have the kernel look at each page takes 70 ms for each GiB
-        // (measured; 2 vCPU EPYC, pages of 4 KiB).
+        // (measured; 2 vCPU EPYC that had other work too, pages of 4 KiB).
         if stat.st_size as u64 == bytes && there >= bytes {
             return Ok(());
         }
