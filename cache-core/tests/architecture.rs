@@ -39,8 +39,13 @@ const UNSAFE_IN: &[&str] = &["cache-core/src/ring/", "server/src/uring/", "cache
 const NOT_IN_THE_CORE: &[&str] =
     &["HashMap", "HashSet", "RandomState", "Instant::now", "SystemTime", "thread::spawn", "thread::sleep", "tokio"];
 
-/// What the slim peer goes without.
-const NOT_IN_THE_PEER: &[&str] = &["glommio", "glommio-ng", "io-uring", "tokio", "memmap2", "weircast-server"];
+/// Programs beside the servers, and what each goes without: the peer is slim, the load tool measures caches from outside,
+/// the operator's tool maps the ring and nothing else of a cache.
+const GO_WITHOUT: &[(&str, &[&str])] = &[
+    ("weircast-peer", &["glommio", "glommio-ng", "io-uring", "tokio", "memmap2", "weircast-server"]),
+    ("weircast-load", &["glommio", "glommio-ng", "io-uring", "tokio", "memmap2", "weircast-server"]),
+    ("weircast", &["glommio", "glommio-ng", "io-uring", "tokio", "weircast-server"]),
+];
 
 fn workspace() -> PathBuf {
     let cache_core = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -148,14 +153,16 @@ fn nothing_is_left_for_another_day() {
 }
 
 #[test]
-fn the_slim_peer_stays_slim() {
+fn what_is_no_server_goes_without_one() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let arguments = ["tree", "--offline", "-p", "weircast-peer", "-e", "normal", "--prefix", "none", "--format", "{p}"];
-    let output = Command::new(cargo).args(arguments).current_dir(workspace()).output().expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let tree = String::from_utf8_lossy(&output.stdout).into_owned();
-    let packages: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert!(packages.contains(&"cache-core"), "{tree}");
-    let heavy = NOT_IN_THE_PEER.iter().filter(|name| packages.contains(name));
-    assert_none(heavy.map(|name| (*name).to_owned()).collect(), "weircast-peer goes without these packages");
+    for &(package, without) in GO_WITHOUT {
+        let arguments = ["tree", "--offline", "-p", package, "-e", "normal", "--prefix", "none", "--format", "{p}"];
+        let output = Command::new(&cargo).args(arguments).current_dir(workspace()).output().expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+        let packages: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert!(packages.contains(&"cache-core"), "{tree}");
+        let heavy = without.iter().filter(|name| packages.contains(name));
+        assert_none(heavy.map(|name| (*name).to_owned()).collect(), &format!("{package} goes without these packages"));
+    }
 }

@@ -142,20 +142,13 @@ fn chosen(only: &[String], quick: bool) -> Result<Vec<&'static Experiment>> {
     Ok(ALL.iter().filter(is_chosen).collect())
 }
 
+/// One build of the whole workspace: of some packages alone the features would be others, and all be built once more
+/// behind the build that `cargo xtask test` has made.
 fn build(debug: bool) -> Result<()> {
     let mut build = cargo::cargo()?;
-    build.args(["build", "--bins", "-p", "weircast-server", "-p", "weircast-load", "-p", "weircast-testbed"]);
+    build.args(["build", "--workspace", "--bins", "--example", "fan_out"]);
     if !debug {
         build.arg("--release");
     }
-    cargo::step("building", &mut build)?;
-    if !cargo::root()?.join("server/examples/fan_out.rs").is_file() {
-        return Ok(());
-    }
-    let mut example = cargo::cargo()?;
-    example.args(["build", "-p", "weircast-server", "--example", "fan_out"]);
-    if !debug {
-        example.arg("--release");
-    }
-    cargo::step("building the timer of first bytes", &mut example)
+    cargo::step("building", &mut build)
 }
