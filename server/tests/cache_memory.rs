@@ -150,7 +150,7 @@ fn a_tmpfs_that_somebody_else_mounted_is_left_as_it_is() {
         println!("SKIP: a tmpfs cannot be mounted: {error}");
         return;
     }
-    let size = || rustix::fs::statfs(&place.path()).map(|stat| stat.f_blocks).expect("mounted");
+    let size = || rustix::fs::statfs(place.path()).map(|stat| stat.f_blocks).expect("mounted");
     let mode = || std::fs::metadata(place.path()).map(|meta| meta.permissions().mode() & 0o7777).expect("mounted");
     let before = (size(), mode());
     for more in [&[][..], &["--remove"]] {
