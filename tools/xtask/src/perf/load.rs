@@ -74,7 +74,7 @@ impl Load {
         })?;
         let mut value: Value = serde_json::from_str(&text).context("the load tool's report")?;
         if let Some(fields) = value.as_object_mut() {
-            fields.insert("command".to_owned(), json!(self.args.join(" ")));
+            fields.insert("command".to_owned(), json!(without_files(&self.args.join(" "))));
             fields.insert("server_name".to_owned(), json!(server.name));
             fields.insert("passed".to_owned(), json!(passed));
         }
@@ -153,5 +153,29 @@ impl Report {
     pub(crate) fn memory_kib_per_viewer(&self) -> Result<f64> {
         let grown = self.need("server.anon_kib_after")? - self.need("server.anon_kib_idle")?;
         Ok(grown / self.need("viewers")?)
+    }
+}
+
+/// The command without the files of this run, which mean nothing elsewhere.
+fn without_files(command: &str) -> String {
+    let mut words = command.split(' ');
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        match word {
+            "--json" | "--times" | "--html" => {
+                words.next();
+            }
+            _ => kept.push(word),
+        }
+    }
+    kept.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_recorded_command_names_no_file_of_its_run() {
+        let command = "run -n 5 --json /x/1.json --mode push --times /x/t";
+        assert_eq!(super::without_files(command), "run -n 5 --mode push");
     }
 }
