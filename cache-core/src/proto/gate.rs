@@ -208,7 +208,7 @@ mod tests {
         assert_eq!((answer.exchange, answer.message), (7, Refused::because(RefusalReason::Version).into()));
         assert_eq!(refused(&packet(24, 9, 16)), None, "a refusal would be longer");
         assert_eq!(refused(&packet(40, 9, 2)), None, "a refusal is not refused");
-        let answer = refused(&packet(40, 1, 128)).expect("long enough");
+        let answer = refused(&packet(40, crate::wire::VERSION, 128)).expect("long enough");
         assert_eq!(answer.message, Refused::because(RefusalReason::NotInCluster).into());
         assert_eq!(refused(&[b'x'; 100]), None);
         assert_eq!(refused(&[b'x'; 1300]), None, "too long, and still not Weircast's");

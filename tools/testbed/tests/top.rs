@@ -77,12 +77,16 @@ fn a_cache_under_load_is_shown_as_it_is() -> Result<()> {
         tables.push((&before["shards"][index], &shard["counters"], &after["shards"][index]));
     }
     for (before, shown, after) in tables {
-        let before = before.as_object().context("an object")?;
+        let mut before = before.as_object().context("an object")?.clone();
+        // What was found of a former process's chunks is known in the process only: it does not stand on the board.
+        before.retain(|name, _| !["inherited_whole", "inherited_broken"].contains(&name.as_str()));
         ensure!(before.len() == shown.as_object().context("an object")?.len(), "{before:?} {shown:?}");
-        for (name, earlier) in before {
+        for (name, earlier) in &before {
             let (earlier, now, later) = (number(earlier)?, number(&shown[name])?, number(&after[name])?);
             // Levels may go up and down; what rises lies between.
-            let level = name.starts_with("segments_") || ["connections", "streams_open"].contains(&name.as_str());
+            let level = ["segments_", "viewers_", "zero_copy_"].iter().any(|front| name.starts_with(front))
+                || ["_permille", "_us_max", "_per_s"].iter().any(|end| name.ends_with(end))
+                || ["connections", "streams_open", "admission"].contains(&name.as_str());
             ensure!(level || (earlier <= now && now <= later), "{name}: {earlier} {now} {later}");
         }
     }
