@@ -1,5 +1,6 @@
 //! Every check there is, in the order in which a failure is found soonest.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -12,7 +13,9 @@ use crate::host;
 /// Programs of the host that tests use, and the Debian package that has them. Without one, its tests say `SKIP`.
 const HOST_PROGRAMS: &[(&str, &str)] = &[("ffmpeg", "ffmpeg"), ("ffprobe", "ffmpeg")];
 
-fn run_all() -> Result<()> {
+/// `me`: this program's path, asked for before any build: one that links this program anew would leave the running
+/// one without a path.
+fn run_all(me: &Path) -> Result<()> {
     install_host_programs();
     step("format", cargo::cargo()?.args(["fmt", "--all", "--check"]))?;
     step("clippy", cargo::cargo()?.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
@@ -30,16 +33,13 @@ fn run_all() -> Result<()> {
     )?;
     step("loom: every interleaving of publish, lease and reuse", &mut loom()?)?;
     // In a process of its own, because it goes into a namespace of its own. The binaries are those built above.
-    step(
-        "harness: every experiment once",
-        Command::new(std::env::current_exe()?).args(["perf", "--quick", "--debug"]),
-    )?;
+    step("harness: every experiment once", Command::new(me).args(["perf", "--quick", "--debug"]))?;
     Ok(())
 }
 
 pub(crate) fn run() -> Result<()> {
     let start = Instant::now();
-    run_all()?;
+    run_all(&std::env::current_exe()?)?;
     println!("\nall checks passed in {} s", start.elapsed().as_secs());
     Ok(())
 }
