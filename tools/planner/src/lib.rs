@@ -1,0 +1,1 @@
+//! The capacity planner: what hardware an audience needs.

@@ -1,0 +1,3 @@
+//! `weircast-plan`: what hardware an audience needs.
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! The simulator: the production state machines of peer, index, route and cache in virtual time on a simulated network.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | [`scenario`] | what is simulated: network, stream, caches, audience, faults |
+//! | [`world`] | runs it: events in time order, nodes that drive the machines, links with rates and delays |
+//! | [`report`] | what came out: metrics, series, broken invariants |
+
+pub mod report;
+pub mod scenario;
+pub mod world;

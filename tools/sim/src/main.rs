@@ -1,0 +1,3 @@
+//! `weircast-sim`: runs scenarios, compares them, replays seeds.
+
+fn main() {}

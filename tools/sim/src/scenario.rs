@@ -1,0 +1,267 @@
+//! What is simulated, as a TOML file says it. Every key has a default; an unknown one is an error.
+
+use cache_core::proto::peer::Tuning;
+use serde::{Deserialize, Serialize};
+
+/// One experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scenario {
+    /// For reports.
+    pub name: String,
+    /// Simulated seconds in all.
+    pub duration_s: u64,
+    /// Seconds at the beginning that the metrics leave out (start-up times excepted).
+    pub warmup_s: u64,
+    /// The stream.
+    pub stream: Stream,
+    /// Places, delays, losses.
+    pub network: Network,
+    /// Cache servers of each domain.
+    pub caches: Caches,
+    /// Who watches.
+    pub audience: Audience,
+    /// What goes wrong, and when.
+    #[serde(rename = "fault")]
+    pub faults: Vec<Fault>,
+    /// Every peer's numbers.
+    pub peer: Tuning,
+}
+
+/// The stream: constant rate, one chunk each 200 ms.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stream {
+    /// Kilobits per second.
+    pub kbps: u64,
+    /// Chunks from one join point to the next.
+    pub join_point_chunks: u64,
+    /// Number of the first chunk: near 65 536 or 2^32 to see numbers wrap on the wire.
+    pub first_chunk: u64,
+    /// Whether there is a cache at all; without one a single peer has the stream (the paper's comparison).
+    pub cdn: bool,
+}
+
+/// The physical network: nodes uniform in a unit square that is cut into `regions` equal squares.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// A square number of regions (1, 4, 9, 16, ...). A region is where a peer is (its PeerID's fields), not a domain.
+    pub regions: u32,
+    /// Domains; whole regions, dealt round. Peers of different domains exchange nothing.
+    pub domains: u16,
+    /// One-way delay across a distance of 1, in milliseconds.
+    pub delay_ms_per_unit: f64,
+    /// One-way delay that every path has, in milliseconds.
+    pub delay_base_ms: f64,
+    /// Instead of distances: one-way delay from region to region in milliseconds, `regions` rows and columns. Empty: none.
+    pub delay_table_ms: Vec<Vec<f64>>,
+    /// Extra delay, uniform in 0 to this share of the path's.
+    pub jitter: f64,
+    /// Datagrams lost, in thousandths. On TCP links a loss delays what is sent by a round trip and 200 ms at the least.
+    pub loss_permille: f64,
+    /// Share of peers that can dial but not be dialled (symmetric NAT, firewall).
+    pub nat_closed: f64,
+    /// `true`: the index answers with members sorted by location, as it ships; `false`: at random.
+    pub index_by_location: bool,
+}
+
+/// Cache servers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Caches {
+    /// In each domain.
+    pub count: u16,
+    /// Uplink of each, kbit/s; 0: unlimited.
+    pub up_kbps: u64,
+    /// Most viewers of each; 0: unlimited.
+    pub viewers_max: u32,
+}
+
+/// Who watches, and how long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audience {
+    /// Peers at once. Who leaves after a session is replaced at once by a newcomer.
+    pub peers: u32,
+    /// They arrive evenly over this many seconds.
+    pub arrive_over_s: f64,
+    /// Sessions in seconds are log-normal with these parameters of the logarithm; `None`: everybody stays.
+    pub session: Option<LogNormal>,
+    /// Besides: share of all peers that is replaced each second, whatever their sessions.
+    pub replaced_per_s: f64,
+    /// Uplinks: classes drawn by share. Empty: one class of 1.3 times the stream's rate.
+    pub uplink: Vec<UplinkClass>,
+    /// Share that uploads nothing.
+    pub free_riders: f64,
+    /// Share whose buffer maps announce what they have not.
+    pub liars: f64,
+    /// Share that corrupts what it uploads.
+    pub polluters: f64,
+}
+
+/// Parameters of the logarithm.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogNormal {
+    /// Mean of ln(seconds).
+    pub mu: f64,
+    /// Standard deviation of ln(seconds).
+    pub sigma: f64,
+}
+
+/// Some peers' access links.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UplinkClass {
+    /// Share of the peers, in any unit: shares are divided by their sum.
+    pub share: f64,
+    /// Uplink over the stream's rate.
+    pub up: f64,
+    /// Downlink over the stream's rate.
+    pub down: f64,
+}
+
+/// Something that goes wrong at a moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// When, in simulated seconds.
+    pub at_s: f64,
+    /// What.
+    #[serde(flatten)]
+    pub what: Trouble,
+}
+
+/// What goes wrong. Caches and domains are numbered from 0.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Trouble {
+    /// A process dies, its links are reset, and it starts again after `for_s` (`None`: never). A cache's ring survives.
+    Kill {
+        /// Who.
+        who: Who,
+        /// Until it is started again, seconds.
+        for_s: Option<f64>,
+    },
+    /// A process stands still (SIGSTOP) and goes on after `for_s`.
+    Stop {
+        /// Who.
+        who: Who,
+        /// For how long, seconds.
+        for_s: f64,
+    },
+    /// Nothing passes between two groups for `for_s`.
+    Partition {
+        /// One side.
+        from: Who,
+        /// The other.
+        to: Who,
+        /// Only what goes from the first to the second is lost.
+        one_way: bool,
+        /// For how long, seconds.
+        for_s: f64,
+    },
+    /// This share of the peers leaves (or dies) within `over_s`, and is not replaced.
+    Leave {
+        /// Share, 0 to 1.
+        share: f64,
+        /// Within seconds.
+        over_s: f64,
+        /// Without a farewell.
+        killed: bool,
+    },
+    /// This many more peers come within `over_s` and stay.
+    Join {
+        /// How many.
+        peers: u32,
+        /// Within seconds.
+        over_s: f64,
+    },
+    /// This share of the peers has its uplink cut to `factor` of what it was, for `for_s`.
+    Throttle {
+        /// Share, 0 to 1.
+        share: f64,
+        /// Factor, 0 to 1.
+        factor: f64,
+        /// For how long, seconds.
+        for_s: f64,
+    },
+}
+
+/// One node or a group of nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Who {
+    /// The publisher.
+    Publisher,
+    /// The route server.
+    Route,
+    /// Index servers of a domain.
+    Index(u16),
+    /// A cache, counted through all domains.
+    Cache(u16),
+    /// All peers.
+    Peers,
+    /// The peers of a region.
+    Region(u32),
+}
+
+impl Default for Scenario {
+    fn default() -> Scenario {
+        Scenario {
+            name: "default".to_owned(),
+            duration_s: 180,
+            warmup_s: 60,
+            stream: Stream::default(),
+            network: Network::default(),
+            caches: Caches::default(),
+            audience: Audience::default(),
+            faults: Vec::new(),
+            peer: Tuning::default(),
+        }
+    }
+}
+
+impl Default for Stream {
+    fn default() -> Stream {
+        Stream { kbps: 2_000, join_point_chunks: 10, first_chunk: 1_000, cdn: true }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Network {
+        Network {
+            regions: 16,
+            domains: 1,
+            delay_ms_per_unit: 60.0,
+            delay_base_ms: 5.0,
+            delay_table_ms: Vec::new(),
+            jitter: 0.1,
+            loss_permille: 1.0,
+            nat_closed: 0.0,
+            index_by_location: true,
+        }
+    }
+}
+
+impl Default for Caches {
+    fn default() -> Caches {
+        Caches { count: 1, up_kbps: 0, viewers_max: 0 }
+    }
+}
+
+impl Default for Audience {
+    fn default() -> Audience {
+        Audience {
+            peers: 500,
+            arrive_over_s: 20.0,
+            session: Some(LogNormal { mu: 4.29, sigma: 1.28 }),
+            replaced_per_s: 0.0,
+            uplink: Vec::new(),
+            free_riders: 0.0,
+            liars: 0.0,
+            polluters: 0.0,
+        }
+    }
+}
