@@ -325,11 +325,11 @@ mod tests {
     #[test]
     fn the_strict_gate_freezes_on_a_hole() {
         let mut player = Player::new("");
-        player.buffer = PlayBuffer::strict(ChunkSeq::new(70));
+        player.buffer = PlayBuffer::strict(ChunkSeq::new(70), 256, 48);
         player.insert(70..131).run(1_000);
         assert_eq!(player.names()[0], "118", "slot 48");
         let mut player = Player::new("");
-        player.buffer = PlayBuffer::strict(ChunkSeq::new(70));
+        player.buffer = PlayBuffer::strict(ChunkSeq::new(70), 256, 48);
         player.insert(70..80).insert(81..131).run(1_000);
         assert!(player.played.is_empty());
         player.insert(80..81).run(0);

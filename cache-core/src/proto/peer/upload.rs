@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::config::Tuning;
 use super::event::{LinkId, Output};
 use super::play_buffer::PlayBuffer;
 use super::turn::Turn;
@@ -130,6 +131,16 @@ impl Upload {
         self.queues.remove(&link);
     }
 
+    /// When [`Upload::pump`] has something to do that no input brings about: the upload granted has grown enough.
+    pub(super) fn next_timeout(&self, tuning: &Tuning) -> Time {
+        let waits = |queue: &Queue| !queue.waiting.is_empty() && queue.sending.len() < SENDING_MAX;
+        if tuning.upload_kbps == 0 || self.allowance > 0 || !self.queues.values().any(waits) {
+            return Time::NEVER;
+        }
+        let bits = self.allowance.unsigned_abs().saturating_add(1).saturating_mul(8);
+        self.refilled.after(Span::from_micros(bits.saturating_mul(1_000).div_ceil(tuning.upload_kbps)))
+    }
+
     fn refill(&mut self, t: &Turn<'_>) {
         let rate = BitRate::from_kbps(t.tuning().upload_kbps);
         let elapsed = t.now.since(self.refilled);
@@ -188,7 +199,6 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::Tuning;
     use super::super::play_buffer::tests::drawn;
     use super::super::turn::TestWorld;
     use super::*;
