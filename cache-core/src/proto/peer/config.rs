@@ -215,7 +215,7 @@ impl Profile {
                 cache_timeout_ms: 800,
                 seed_step_ms: 500,
                 announce_ms: 50,
-                upload_patience_ms: 800,
+                upload_patience_ms: 300,
                 ..Tuning::classic()
             },
             Profile::Low => Tuning {
@@ -229,13 +229,13 @@ impl Profile {
                 gossip_ms: 1_000,
                 request_period_ms: 200,
                 request_mute_ms: 600,
-                request_timeout_ms: 500,
-                request_timeout_min_ms: 200,
+                request_timeout_ms: 600,
+                request_timeout_min_ms: 300,
                 cache_reserve_ms: 600,
                 cache_timeout_ms: 500,
                 seed_step_ms: 250,
                 announce_ms: 20,
-                upload_patience_ms: 500,
+                upload_patience_ms: 150,
                 ..Tuning::classic()
             },
         }
@@ -283,7 +283,7 @@ impl Tuning {
             seed_step_ms: 1_000,
             announce_ms: 100,
             upload_queue_max: 16,
-            upload_patience_ms: 1_000,
+            upload_patience_ms: 400,
         }
     }
 }

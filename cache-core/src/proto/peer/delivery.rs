@@ -22,6 +22,11 @@ impl Delivery {
         }
     }
 
+    /// What a chunk takes on average; `None` before the first came.
+    pub(super) const fn mean(&self) -> Option<Span> {
+        if self.mean_us == 0 { None } else { Some(Span::from_micros(self.mean_us)) }
+    }
+
     /// Before that a chunk may well be on its way; `None` before the first came.
     pub(super) const fn at_most(&self) -> Option<Span> {
         if self.mean_us == 0 { None } else { Some(Span::from_micros(self.mean_us + 4 * self.deviation_us)) }

@@ -31,6 +31,9 @@ use crate::wire::BufferMap;
 /// Most chunks open at the cache at once. Our guess: twice the default play delay.
 const CACHE_OPEN_MAX: usize = 64;
 
+/// What a partner's chunks are taken to need before the first has come. Our guess: a round trip and a chunk's sending.
+const DELIVERY_UNKNOWN: Span = Span::from_millis(250);
+
 /// A partner as a source of what is wanted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
@@ -39,6 +42,10 @@ pub(super) struct Source {
     pub(super) has: Slots,
     /// Chunks that it may still be asked.
     pub(super) room: u32,
+    /// When a chunk asked of it now may be here: what its chunks take, in microseconds, for each that is open there.
+    pub(super) takes_us: u64,
+    /// Chunks open there, and the one that would be next.
+    pub(super) turn: u64,
 }
 
 /// The peer's view of the stream that a plan is made for.
@@ -55,16 +62,17 @@ pub(super) struct View<'a> {
     pub(super) began: Time,
 }
 
-/// Gives each of `wanted` (slots), in their order, to the source with the most room that holds it, ties at random. Sources
-/// lose room as they are chosen; chunks that no source with room holds are left out.
+/// Gives each of `wanted` (slots), in their order, to the source that holds it, has room and promises it soonest, ties at
+/// random. Sources lose room as they are chosen; chunks that no source with room holds are left out.
 pub(super) fn choose(wanted: &[u64], sources: &mut [Source], rng: &mut Prng, chosen: &mut Vec<(LinkId, u64)>) {
     for slot in wanted {
         let best = sources
             .iter_mut()
             .filter(|source| source.room > 0 && source.has.contains(*slot))
-            .max_by_key(|source| (source.room, rng.next_u64()));
+            .min_by_key(|source| (source.takes_us.saturating_mul(source.turn), rng.next_u64()));
         if let Some(source) = best {
             source.room -= 1;
+            source.turn += 1;
             chosen.push((source.link, *slot));
         }
     }
@@ -198,7 +206,9 @@ impl Scheduler {
         sources.clear();
         sources.extend(partners.iter().filter_map(|(link, partner)| {
             let (has, room) = (Slots::of(&partner.map, self.base).and(wanted), partner.rate.room());
-            (room > 0 && !has.is_empty()).then_some(Source { link, has, room })
+            let takes_us = partner.delivery.mean().unwrap_or(DELIVERY_UNKNOWN).micros();
+            let turn = u64::from(partner.rate.open()) + 1;
+            (room > 0 && !has.is_empty()).then_some(Source { link, has, room, takes_us, turn })
         }));
         let zone_end = urgent::zone_end(view.buffer, t.tuning()).since(self.base).unwrap_or(0);
         order.clear();
@@ -307,7 +317,7 @@ mod tests {
             .map(|(i, (holds, room))| {
                 let mut has = Slots::NONE;
                 (0..).zip(holds.bytes()).filter(|(_, b)| *b == b'#').for_each(|(at, _)| has.insert(at));
-                Source { link: LinkId(i as u32 + 1), has, room: *room }
+                Source { link: LinkId(i as u32 + 1), has, room: *room, takes_us: 100 * (i as u64 + 1), turn: 1 }
             })
             .collect()
     }
@@ -329,8 +339,8 @@ mod tests {
     }
 
     #[test]
-    fn the_partner_with_the_most_room_is_asked() {
-        assert_eq!(chosen(&[0, 1, 2], &[("###", 1), ("###", 4)]), [(0, 2), (1, 2), (2, 2)]);
+    fn the_quicker_partner_is_asked_until_the_other_would_be_sooner() {
+        assert_eq!(chosen(&[0, 1, 2, 3], &[("####", 9), ("..##", 9)]), [(0, 1), (1, 1), (2, 2), (3, 1)]);
     }
 
     proptest! {
