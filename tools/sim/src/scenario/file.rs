@@ -1,4 +1,4 @@
-//! Files, other files over them, single values over both.
+//! Files, the files they stand on, other files over them, single values over all.
 //!
 //! A scenario is put together as TOML tables and read once at the end, so that a key that is misspelt on the command
 //! line is the same error as in a file.
@@ -9,6 +9,9 @@ use toml::{Table, Value};
 
 use super::Scenario;
 use super::check::BadScenario;
+
+/// Most files that stand on each other by `base`. Our guess.
+const BASES_MAX: usize = 4;
 
 /// Why there is no scenario.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,12 @@ pub enum BadFile {
         place: String,
         /// What and where.
         error: toml::de::Error,
+    },
+    /// A base has a base has a base ...
+    #[error("{path}: more than {BASES_MAX} files stand on each other by `base`: put them together")]
+    TooDeep {
+        /// The file where it was too much.
+        path: PathBuf,
     },
     /// A `--set` that says no key or no value, or goes through something that has no keys.
     #[error("--set {given}: {cure}")]
@@ -87,9 +96,7 @@ impl Source {
     fn read(&self) -> Result<Scenario, BadFile> {
         let mut table = Table::new();
         for path in self.file.iter().chain(&self.with) {
-            let text =
-                std::fs::read_to_string(path).map_err(|error| BadFile::Unreadable { path: path.clone(), error })?;
-            merge(&mut table, parse(path, &text)?);
+            merge(&mut table, read_with_base(path, BASES_MAX)?);
         }
         for given in &self.set {
             let bad = |cure: String| BadFile::BadSet { given: given.clone(), cure };
@@ -100,6 +107,19 @@ impl Source {
         let text = table.to_string();
         toml::from_str(&text).map_err(|error| BadFile::Unclear { place: self.place(), error })
     }
+}
+
+/// A file over its base, over its base's base. `base` itself is used up.
+fn read_with_base(path: &Path, bases_left: usize) -> Result<Table, BadFile> {
+    let text = std::fs::read_to_string(path).map_err(|error| BadFile::Unreadable { path: path.to_owned(), error })?;
+    let mut above = parse(path, &text)?;
+    let Some(Value::String(base)) = above.remove("base") else { return Ok(above) };
+    if bases_left == 0 {
+        return Err(BadFile::TooDeep { path: path.to_owned() });
+    }
+    let mut table = read_with_base(&path.with_file_name("").join(base), bases_left - 1)?;
+    merge(&mut table, above);
+    Ok(table)
 }
 
 /// One file. What is wrong with it alone is said with its own lines.

@@ -27,6 +27,9 @@ pub use sweep::Sweep;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
+    /// A file whose keys hold where this one has none; its path counts from this one's. Not kept once it is read.
+    #[serde(skip_serializing)]
+    pub base: Option<std::path::PathBuf>,
     /// For reports.
     pub name: String,
     /// Simulated seconds in all.
@@ -151,6 +154,7 @@ pub struct UplinkClass {
 impl Default for Scenario {
     fn default() -> Scenario {
         Scenario {
+            base: None,
             name: "default".to_owned(),
             duration_s: 180,
             warmup_s: 60,

@@ -17,7 +17,7 @@ fn swept() -> Swept {
     let plan = plan(TEXT, Vec::new()).expect("good").expect("a sweep");
     let outcome = |(number, setting): (usize, &Setting)| {
         let mut runs = vec![report(1, 1.0), report(2, 0.5 + number as f64 / 10.0)];
-        runs.iter_mut().for_each(|run| run.metrics.offload = setting.x * 0.9);
+        runs.iter_mut().for_each(|run| run.metrics.offload = setting.x * 0.9 - run.seed as f64 / 100.0);
         Some(Outcome::new(setting.scenario.clone(), &setting.origin, runs))
     };
     let outcomes = plan.settings.iter().enumerate().map(outcome).collect();

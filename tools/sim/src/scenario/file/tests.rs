@@ -67,3 +67,17 @@ fn a_file_that_is_not_there_is_named() {
     let source = Source { file: Some("/nowhere/x.toml".into()), ..Source::default() };
     assert!(source.load().expect_err("not there").to_string().contains("/nowhere/x.toml"));
 }
+
+#[test]
+fn a_file_stands_on_its_base() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    write("base.toml", "name = 'base'\nduration_s = 99\n[audience]\npeers = 10\nliars = 0.1\n");
+    write("above.toml", "base = 'base.toml'\nname = 'above'\n[audience]\npeers = 20\n");
+    write("round.toml", "base = 'round.toml'\n");
+    let load = |name: &str| Source { file: Some(folder.path().join(name)), ..Source::default() }.load();
+    let scenario = load("above.toml").expect("good");
+    assert_eq!((scenario.name.as_str(), scenario.duration_s, scenario.base), ("above", 99, None));
+    assert_eq!((scenario.audience.peers, scenario.audience.liars), (20, 0.1));
+    assert!(load("round.toml").expect_err("without end").to_string().contains("round.toml: more than 4"));
+}
