@@ -1,6 +1,7 @@
 //! What a peer holds in memory when it plays among twelve partners.
 
 mod counting_alloc;
+#[allow(dead_code, reason = "the other tests use more of it")]
 mod peer_net;
 
 use cache_core::proto::peer::{Profile, Tuning};

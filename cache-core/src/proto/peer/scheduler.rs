@@ -273,7 +273,7 @@ impl Scheduler {
             let at_partner = self.requests.is_open_at_partner(seq);
             let last_resort = seq <= newest && urgent::needs_cache(view.left(seq, t.now), pace.reserve, at_partner);
             let may_seed = !at_partner && !announced.contains(slot);
-            if !last_resort && !(may_seed && view.seeds(seq, partners, pace.seed_step, t.now)) {
+            if !(last_resort || may_seed && view.seeds(seq, partners, pace.seed_step, t.now)) {
                 continue;
             }
             if open >= CACHE_OPEN_MAX {
