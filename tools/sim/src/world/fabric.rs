@@ -261,7 +261,7 @@ impl Fabric {
         }
     }
 
-    /// Who has an address, if that is a peer.
+    /// A node.
     pub(crate) fn host(&self, node: u32) -> &Host {
         &self.hosts[node as usize]
     }
@@ -385,6 +385,11 @@ impl Fabric {
     fn wire_bytes_of_chunk(&self) -> u64 {
         let frame = self.chunks.frame_bytes();
         frame + frame.div_ceil(SEGMENT_BYTES) * HEADERS_BYTES
+    }
+
+    /// How long a chunk takes through a node's uplink.
+    pub(crate) fn chunk_transmission(&self, node: u32) -> Span {
+        Span::from_micros(transmission_us(self.wire_bytes_of_chunk(), self.host(node).up_bps))
     }
 
     /// Asks for a link; `name` is what the dialler calls it.
@@ -536,3 +541,6 @@ impl Fabric {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
