@@ -2,6 +2,7 @@
 //! depends on how many threads there are.
 
 use std::any::Any;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -53,7 +54,7 @@ struct Shared<'a> {
 }
 
 /// Runs `jobs` in at most `threads` threads. Once `stop` is set no further job begins, and those that run end where
-/// they are and are left out: what is returned is complete. `show` is told about once per simulated second of any job.
+/// they are: [`is_whole`] tells their reports. `show` is told about once per simulated second of any job.
 pub fn run(
     jobs: &[Job<'_>],
     threads: usize,
@@ -97,13 +98,10 @@ fn work(shared: &Shared<'_>) -> Vec<(usize, Report)> {
         let mut tell = |progress| {
             shared.tell(before, progress);
             before = progress;
+            if shared.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let attempt = AssertUnwindSafe(|| world::run(job.scenario, job.seed, &mut tell));
+        let attempt = AssertUnwindSafe(|| world::run_while(job.scenario, job.seed, &mut tell));
         let report = catch_unwind(attempt).unwrap_or_else(|panic| panicked(job, &*panic));
-        let cut_short = report.simulated_s < job.scenario.duration_s as f64 && report.violations.is_empty();
-        if cut_short && shared.stop.load(Ordering::Relaxed) {
-            return done;
-        }
         shared.done.fetch_add(1, Ordering::Relaxed);
         done.push((number, report));
     }
@@ -137,6 +135,11 @@ impl Shared<'_> {
             show(standing);
         }
     }
+}
+
+/// Whether a run went on to its end, or broke.
+pub fn is_whole(scenario: &Scenario, report: &Report) -> bool {
+    report.simulated_s >= scenario.duration_s as f64 || !report.violations.is_empty()
 }
 
 /// As many threads as the machine has cores.

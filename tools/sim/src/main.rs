@@ -93,7 +93,7 @@ fn replay(arguments: &ReplayArgs, stop: &AtomicBool) -> Result<bool> {
     Ok(outcome.passed())
 }
 
-/// Runs an origin's scenario with `seeds`; an error when not one run was finished.
+/// Runs an origin's scenario with `seeds`. After Ctrl-C: the runs that went to their end, else those that were cut short.
 fn simulate(origin: &Origin, seeds: &[u64], threads: Option<usize>, stop: &AtomicBool) -> Result<Outcome> {
     let scenario = origin.scenario(seeds.first().copied().unwrap_or(0))?;
     let jobs: Vec<Job<'_>> = seeds.iter().map(|&seed| Job { scenario: &scenario, seed }).collect();
@@ -101,8 +101,10 @@ fn simulate(origin: &Origin, seeds: &[u64], threads: Option<usize>, stop: &Atomi
     let threads = threads.unwrap_or_else(crew::threads_of_machine);
     let reports = crew::run(&jobs, threads, stop, &mut |standing| progress.show(&standing, ""));
     progress.clear();
-    let reports: Vec<_> = reports.into_iter().flatten().collect();
-    ensure!(!reports.is_empty(), "stopped before a run was finished: nothing to report");
+    let (whole, cut): (Vec<_>, Vec<_>) =
+        reports.into_iter().flatten().partition(|report| crew::is_whole(&scenario, report));
+    let reports = if whole.is_empty() { cut } else { whole };
+    ensure!(!reports.is_empty(), "stopped before a run had begun: nothing to report");
     Ok(Outcome::new(scenario, origin, reports))
 }
 

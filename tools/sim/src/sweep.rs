@@ -117,7 +117,8 @@ impl Plan {
         let jobs: Vec<Job<'_>> = jobs.collect();
         let mut reports = crew::run(&jobs, threads, stop, show).into_iter();
         let outcomes = self.settings.iter().map(|setting| {
-            let runs: Vec<Report> = reports.by_ref().take(self.sweep.seeds as usize).flatten().collect();
+            let runs = reports.by_ref().take(self.sweep.seeds as usize).flatten();
+            let runs: Vec<Report> = runs.filter(|report| crew::is_whole(&setting.scenario, report)).collect();
             (!runs.is_empty()).then(|| Outcome::new(setting.scenario.clone(), &setting.origin, runs))
         });
         let outcomes = outcomes.collect();

@@ -29,9 +29,9 @@ fn a_small_swarm_keeps_its_bounds_and_a_seed_is_one_run() {
 #[test]
 fn random_faults_break_no_invariant() {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64 >> 10);
-    let until = Until { runs: Some(2), ..Until::default() };
+    let until = Until { runs: Some(1), ..Until::default() };
     let sum = torture::run(seed, until, 2, &AtomicBool::new(false), &mut |_| {}, &mut |_, _| {});
-    assert_eq!(sum.runs, 2);
+    assert_eq!(sum.runs, 1);
     assert!(sum.broken.is_empty(), "{}{:#?}", sum.text(), sum.broken);
     assert!(sum.simulated_h > 0.0);
 }

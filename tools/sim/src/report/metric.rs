@@ -56,6 +56,7 @@ macro_rules! metrics {
 /// All of them, in the order in which they are shown.
 const OF_RUN: &[Metric] = metrics! {
     "viewers" Number Neither "viewers that ever started" |_, r| r.metrics.viewers as f64;
+    "gave_up" Number Lower "viewers that gave up and tried again as new ones" |_, r| r.metrics.gave_up as f64;
     "startup_mean_ms" Ms Lower "from a peer's start to its first chunk played, mean" |_, r| r.metrics.startup_ms.mean;
     "startup_p50_ms" Ms Lower "the same, half are below" |_, r| r.metrics.startup_ms.p50;
     "startup_p95_ms" Ms Lower "the same, 95 % are below" |_, r| r.metrics.startup_ms.p95;

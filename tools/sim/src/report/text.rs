@@ -20,6 +20,10 @@ fn write_summary(f: &mut String, outcome: &Outcome) -> std::fmt::Result {
     for run in outcome.runs.iter().filter(|run| !run.report.violations.is_empty()) {
         f.push_str(&violations(run));
     }
+    let whole_s = outcome.scenario.duration_s as f64;
+    for run in outcome.runs.iter().filter(|run| run.report.simulated_s < whole_s) {
+        writeln!(f, "CUT SHORT  seed {}: {} of {whole_s} s", run.report.seed, run.report.simulated_s)?;
+    }
     write_verdicts(f, outcome)?;
     let several = outcome.runs.len() > 1;
     let head = if several { format!("mean of {} seeds", outcome.runs.len()) } else { String::new() };
