@@ -108,7 +108,7 @@ pub enum NoPlan {
     #[error(transparent)]
     Table(#[from] BadTable),
     /// The table is another profile's.
-    #[error("latency = {wanted:?}: the table of offload is of {got:?}; make one with `weircast-plan simulate --latency {wanted:?}`")]
+    #[error("latency = \"{wanted}\": the table of offload is of \"{got}\"; make one with `weircast-plan simulate --latency {wanted}`")]
     Latency {
         /// The scenario's.
         wanted: crate::scenario::Latency,

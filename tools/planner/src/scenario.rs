@@ -158,6 +158,18 @@ pub enum Survive {
     Domain,
 }
 
+macro_rules! words {
+    ($type:ident: $($name:ident = $word:literal),*) => {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(match self { $($type::$name => $word,)* })
+            }
+        }
+    };
+}
+words!(Latency: Classic = "classic", Mid = "mid", Low = "low");
+words!(Survive: None = "none", Node = "node", Domain = "domain");
+
 /// A value that cannot be: which, why, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} = {got}: {why}; {cure}")]

@@ -24,7 +24,7 @@ pub fn html(plan: &Plan) -> String {
     put(
         &mut out,
         format!(
-            "<p>{} viewers, {:?} latency, survives {:?}, head-room {:.0} %: <b>{} nodes in {} domains</b>, {} of them route \
+            "<p>{} viewers, {} latency, survives {}, head-room {:.0} %: <b>{} nodes in {} domains</b>, {} of them route \
              servers. Peers get {:.1} % of their chunks from peers.</p>",
             scenario.viewers,
             scenario.latency,

@@ -11,11 +11,11 @@ pub fn text(plan: &Plan, working: bool) -> String {
     for warning in &plan.warnings {
         line(&mut out, format!("! {warning}"));
     }
-    line(&mut out, format!("{}: {} viewers, {:?} latency", scenario.name, scenario.viewers, scenario.latency));
+    line(&mut out, format!("{}: {} viewers, {} latency", scenario.name, scenario.viewers, scenario.latency));
     line(
         &mut out,
         format!(
-            "  survives: {:?}; head-room {:.0} %; offload {:.1} %",
+            "  survives: {}; head-room {:.0} %; offload {:.1} %",
             scenario.survive,
             100.0 * scenario.headroom,
             100.0 * plan.offload
