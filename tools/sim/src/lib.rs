@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`scenario`] | what is simulated: network, stream, caches, audience, faults |
 //! | [`world`] | runs it: events in time order, nodes that drive the machines, links with rates and delays |
+//! | [`invariants`] | what must hold in every run |
 //! | [`report`] | what came out: metrics, series, broken invariants |
 
+pub mod invariants;
 pub mod report;
 pub mod scenario;
 pub mod world;
