@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use cache_core::proto::cache::admission::Budget;
 use clap::{Args, Parser, Subcommand};
 use weircast_planner::calibrate::{self, calibrate};
 use weircast_planner::calibration::{Calibration, Way};
@@ -119,8 +120,9 @@ struct CalibrateTask {
     /// Length of each measured span.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// The longest 99th percentile of lateness that counts as in time.
-    #[arg(long, default_value_t = 200.0)]
+    /// The longest 99th percentile of lateness that counts as in time. By default what a cache's configuration allows a
+    /// chunk's fan-out before it refuses joins.
+    #[arg(long, default_value_t = Budget::default().fanout_max.millis() as f64)]
     p99_ms_max: f64,
     /// Measures only the most viewers: for `check`.
     #[arg(long)]

@@ -255,8 +255,8 @@ impl<'a> Planner<'a> {
         let (name, room) = (full.resource.text(), 1.0 - self.scenario.headroom);
         let most = IndexBounds::default().caches_max;
         let domain_word = if domains == 1 { "1 domain".to_owned() } else { format!("{domains} domains") };
-        let needs = format!(
-            "{:.1} {} of {name} are needed and {:.1} may be used ({:.1} less the head-room)",
+        let short = format!(
+            "is short of {name}: {:.1} {} are needed and {:.1} may be used ({:.1} less the head-room)",
             full.used,
             full.unit,
             full.there * room,
@@ -264,15 +264,15 @@ impl<'a> Planner<'a> {
         );
         match server {
             "cache" => format!(
-                "domains = {domains}: with {domain_word} even {most} caches in each do not suffice: in each of them {needs}; \
-                 plan for more domains, or caches with more {name}"
+                "domains = {domains}: with {domain_word} even {most} caches in each do not suffice, each {short}; plan for \
+                 more domains, or caches with more {name}"
             ),
             "index" => format!(
-                "domains = {domains}: one index server answers for a whole domain, and in it {needs}; plan for more domains, or \
-                 an index server with more {name}"
+                "domains = {domains}: one index server answers for a whole domain, and it {short}; plan for more domains, \
+                 or for index servers with more {name}"
             ),
             _ => format!(
-                "viewers = {}: one route server answers for all domains, and in it {needs}; plan for a route server with more \
+                "viewers = {}: one route server answers for all domains, and it {short}; plan for route servers with more \
                  {name}, or for deployments with a route server each",
                 self.scenario.viewers
             ),

@@ -128,8 +128,8 @@ fn an_index_server_that_is_full_makes_more_domains() {
     (scenario.audience.players, scenario.domains.count) = (0.0, 1);
     assert_eq!(
         no_plan(&scenario),
-        "domains = 1: one index server answers for a whole domain, and in it 2.3 cores of cores are needed and 0.8 cores may \
-         be used (1.0 less the head-room); plan for more domains, or an index server with more cores"
+        "domains = 1: one index server answers for a whole domain, and it is short of cores: 2.3 cores are needed and 0.8 may \
+         be used (1.0 less the head-room); plan for more domains, or for index servers with more cores"
     );
     scenario.domains.count = 0;
     let plan = planned(&scenario);
@@ -151,6 +151,6 @@ fn what_no_number_of_nodes_carries_is_told() {
     // A ring of 8 Mbit/s takes 56 MiB; with 2 MiB of tables and the reserve of 64 more than 0.8 x 128.
     let impossible = no_plan(&players(10, 8_000.0, Hardware { memory_mib: 128, ..ENDLESS }));
     assert!(impossible.starts_with("domains = 1: with 1 domain even 256 caches"), "{impossible}");
-    assert!(impossible.contains("MiB of memory are needed and 102.4 MiB may be used"), "{impossible}");
+    assert!(impossible.contains("short of memory: 122.2 MiB are needed and 102.4 may be used"), "{impossible}");
     assert!(impossible.ends_with("or caches with more memory"), "{impossible}");
 }

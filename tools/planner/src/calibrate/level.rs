@@ -46,7 +46,8 @@ const JOINS_PER_S: u64 = 2_000;
 pub(super) fn run(options: &Options, programs: &Programs, level: &Level) -> Result<Seen> {
     let window = if level.streams > 1 { format!("window_chunks = {WINDOW_CHUNKS_OF_MANY}\n") } else { String::new() };
     let config = format!(
-        "listen = \"127.0.0.1:0\"\nindex = []\nshards = {}\nmemory_mib = {MEMORY_MIB}\n{window}",
+        "listen = \"127.0.0.1:0\"\nindex = []\nshards = {}\nmemory_mib = {MEMORY_MIB}\nbusy_max_permille = 1000\n\
+         fanout_ms_max = 60000\n{window}",
         options.cores
     );
     let server = programs.start("weircast-cache", &config)?;

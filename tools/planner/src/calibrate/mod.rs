@@ -1,7 +1,7 @@
 //! Measures a node: `weircast-cache` under `weircast-load`, and the index and route servers under questions.
 //!
 //! ```text
-//!  server's CPUs    weircast-cache, a fresh one for each level, configured as it ships (its limits on joins included)
+//!  server's CPUs    weircast-cache, a fresh one for each level, its limits on joins off: a crowd of joins is none to plan for
 //!  load's CPUs      weircast-load: publishes, N viewers, all of whom must get every chunk, the 99th percentile in time
 //!
 //!  viewers   500 ... guess x 0.85 (served) ... x 1.12 (not) ... half-way, until both are within 4 %
@@ -44,7 +44,7 @@ pub struct Options {
     pub viewers_max: u64,
     /// Length of each measured span.
     pub seconds: u64,
-    /// The longest 99th percentile of lateness.
+    /// The longest 99th percentile of lateness: what a cache allows a chunk's fan-out before it refuses joins.
     pub p99_ms_max: f64,
     /// Leaves out what does not depend on rates: taking chunks in, index and route servers.
     pub only_capacities: bool,

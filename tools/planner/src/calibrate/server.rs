@@ -1,13 +1,25 @@
 //! A server as a process: started with a configuration of its own, asked for its CPU time, ended.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::Options;
+
+/// Ends a program when this one ends, however it does. Does without it where it was not built.
+const GUARD: &str = "weircast-guard";
+
+/// Confines a program to CPUs (Debian package: util-linux).
+fn taskset() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join("taskset")).find(|program| program.is_file())
+}
 
 /// Where the programs are and where they run.
 #[derive(Debug)]
@@ -38,6 +50,9 @@ impl Programs {
         };
         for name in ["weircast-cache", "weircast-load", "weircast-index", "weircast-route"] {
             let path = programs.folder.join(name);
+            if programs.server_cpus.is_some() && taskset().is_none() {
+                bail!("there is no `taskset` to keep server and load apart: install it (Debian package util-linux)");
+            }
             if !path.is_file() {
                 bail!("{} is not there: cargo build --release, and say --programs FOLDER", path.display());
             }
@@ -47,15 +62,18 @@ impl Programs {
 
     /// A command for a program, on these CPUs.
     pub(super) fn command(&self, name: &str, cpus: Option<&str>) -> Command {
-        let program = self.folder.join(name);
-        match cpus {
-            None => Command::new(program),
-            Some(cpus) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", cpus]).arg(program);
-                command
-            }
+        let mut words: Vec<OsString> = Vec::new();
+        let guard = self.folder.join(GUARD);
+        if guard.is_file() {
+            words.extend([guard.into_os_string(), std::process::id().to_string().into()]);
         }
+        if let (Some(cpus), Some(taskset)) = (cpus, taskset()) {
+            words.extend([taskset.into_os_string(), "-c".into(), cpus.into()]);
+        }
+        words.push(self.folder.join(name).into_os_string());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command
     }
 
     /// Starts a server on the server's CPUs and waits for its `ready` line.
@@ -64,10 +82,12 @@ impl Programs {
         std::fs::write(&file, config).with_context(|| format!("{} cannot be written", file.display()))?;
         let mut command = self.command(name, self.server_cpus.as_deref());
         command.arg("--config").arg(&file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut child = command.spawn().with_context(|| format!("{name} cannot be started (is taskset there?)"))?;
+        let mut child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
         let stdout = child.stdout.take().context("standard output is a pipe")?;
         let mut line = String::new();
         let read = BufReader::new(stdout).read_line(&mut line);
+        // What it read is of no use to anybody else.
+        let _ = std::fs::remove_file(&file);
         let mut server = Server { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         read.with_context(|| format!("{name} said nothing"))?;
         let ready = line.strip_prefix("ready ").with_context(|| format!("{name} did not start; it said: {line:?}"))?;
@@ -102,12 +122,25 @@ impl Server {
     }
 }
 
+/// For a server to end by itself (our guess; a cache gives a gigabyte back meanwhile).
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Between two looks whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 /// The kernel's unit for CPU times in /proc (USER_HZ), the same on every machine that Linux runs on today.
 const TICKS_PER_S: f64 = 100.0;
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Asked to end, a cache takes its ring with it. It may have ended by itself.
+        if let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::INT);
+        }
+        let deadline = Instant::now() + END_LIMIT;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(LOOK_EVERY);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
