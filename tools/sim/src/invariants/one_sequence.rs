@@ -1,16 +1,28 @@
 //! One sequence per stream, never forked: a number means the same chunk in every cache and to every viewer.
 
-use std::collections::BTreeMap;
-
 use cache_core::time::Time;
 use cache_core::units::ChunkSeq;
 
 use super::{Fact, Invariant};
 
-/// The checker: the content of each number, as it was stored first.
+/// The checker: the content of each number from the first one on, as it was stored first; `None` where none was.
 #[derive(Debug, Default)]
 pub struct OneSequence {
-    contents: BTreeMap<ChunkSeq, u64>,
+    first: Option<ChunkSeq>,
+    contents: Vec<Option<u64>>,
+}
+
+/// Numbers that are followed: those of 58 days. Farther ones are not checked.
+const FOLLOWED_MAX: u64 = 25_000_000;
+
+impl OneSequence {
+    fn entry(&mut self, seq: ChunkSeq) -> Option<&mut Option<u64>> {
+        let at = seq.since(*self.first.get_or_insert(seq)).filter(|at| *at < FOLLOWED_MAX)? as usize;
+        if self.contents.len() <= at {
+            self.contents.resize(at + 1, None);
+        }
+        self.contents.get_mut(at)
+    }
 }
 
 impl Invariant for OneSequence {
@@ -25,8 +37,8 @@ impl Invariant for OneSequence {
             _ => return None,
         };
         let first = match fact {
-            Fact::Stored { .. } => *self.contents.entry(seq).or_insert(content),
-            _ => *self.contents.get(&seq)?,
+            Fact::Stored { .. } => *self.entry(seq)?.get_or_insert(content),
+            _ => (*self.entry(seq)?)?,
         };
         (first != content).then(|| format!("node {node} {did} another chunk {seq} than was stored first"))
     }

@@ -387,6 +387,11 @@ impl Fabric {
         frame + frame.div_ceil(SEGMENT_BYTES) * HEADERS_BYTES
     }
 
+    /// How long a chunk takes through a node's uplink.
+    pub(crate) fn chunk_transmission(&self, node: u32) -> Span {
+        Span::from_micros(transmission_us(self.wire_bytes_of_chunk(), self.host(node).up_bps))
+    }
+
     /// Asks for a link; `name` is what the dialler calls it.
     pub(crate) fn dial(&mut self, from: u32, name: u32, to: SocketAddr) -> u32 {
         let to_node = self.node_at(to).unwrap_or(from);
@@ -536,3 +541,6 @@ impl Fabric {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,9 +15,11 @@ use crate::report::{Report, Sample};
 /// Seconds from one look at all partnerships to the next.
 const PARTNERS_EVERY: u64 = 5;
 
-/// More than this in front of a peer's uplink, and the driver's model or the upload's limit is broken: two chunks for
-/// each of 48 links at a tenth of the stream's rate.
-const BACKLOG_MAX: Span = Span::from_secs(240);
+/// Chunks that a peer's machine hands over for one link before it is told that one has left (`proto::peer::upload`).
+const SENDING_MAX: u64 = 2;
+
+/// What control messages may add to that in front of an uplink, in milliseconds. Our guess.
+const CONTROL_BACKLOG_MS: u64 = 2_000;
 
 /// Links of a peer at most: accepted partners (256), partners that it dialled (as many), handshakes, a cache.
 const LINKS_MAX: u64 = 600;
@@ -54,7 +56,7 @@ impl World {
         let now = self.fabric.now;
         let mut sample = Sample { at_s: self.seconds as u32, viewers: self.alive.len() as u32, ..Sample::default() };
         let mut uploaders = 0;
-        let (mut links_most, mut backlog_most) = ((0, 0), (0, Span::ZERO));
+        let (mut links_most, mut backlog_most) = ((0, 0), (0, Span::ZERO, 0));
         for (at, peer) in self.peers.iter_mut().enumerate() {
             let Some(peer) = peer else { continue };
             let node = self.first_peer + at as u32;
@@ -66,7 +68,7 @@ impl World {
             links_most = links_most.max((peer.links().count() as u64, node));
             let backlog = self.fabric.host(node).backlog(now);
             if backlog > backlog_most.1 {
-                backlog_most = (node, backlog);
+                backlog_most = (node, backlog, peer.links().count() as u64);
             }
         }
         let mut peak = 0.0f64;
@@ -81,9 +83,10 @@ impl World {
         let sums = self.sums();
         self.measure.second(sample, sums, uploaders, peak);
         self.fabric.fact(Fact::Size { node: links_most.1, what: "links", size: links_most.0, max: LINKS_MAX });
-        let (node, backlog) = backlog_most;
-        let what = "ms in front of its uplink";
-        self.fabric.fact(Fact::Size { node, what, size: backlog.millis(), max: BACKLOG_MAX.millis() });
+        let (node, backlog, links) = backlog_most;
+        let chunk_ms = self.fabric.chunk_transmission(node).millis();
+        let max = CONTROL_BACKLOG_MS + (links + 1) * SENDING_MAX * chunk_ms;
+        self.fabric.fact(Fact::Size { node, what: "ms in front of its uplink", size: backlog.millis(), max });
         self.check_accounts(&sums);
         if let Some(head) = self.caches.iter().filter_map(|cache| cache.head()).max() {
             self.measure.newest = head;
