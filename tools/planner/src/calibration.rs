@@ -100,10 +100,14 @@ pub struct SendCost {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BadCalibration {
     /// Another version.
-    #[error("the calibration has version {0}, this program reads {VERSION}: make it again with `weircast-plan calibrate`")]
+    #[error(
+        "the calibration has version {0}, this program reads {VERSION}: make it again with `weircast-plan calibrate`"
+    )]
     Version(u32),
     /// A number that cannot have been measured.
-    #[error("the calibration says {key} = {got}, which cannot have been measured: make it again with `weircast-plan calibrate`")]
+    #[error(
+        "the calibration says {key} = {got}, which cannot have been measured: make it again with `weircast-plan calibrate`"
+    )]
     Number {
         /// Which.
         key: &'static str,
@@ -161,7 +165,8 @@ impl Calibration {
         let of = |way| fit(way, self.capacities.iter().filter(|capacity| capacity.way == way));
         of(way).unwrap_or_else(|| {
             let costs = measured.into_iter().filter_map(of);
-            let dearest = costs.max_by(|a, b| a.core_s(chunk_bytes(2_000.0)).total_cmp(&b.core_s(chunk_bytes(2_000.0))));
+            let dearest =
+                costs.max_by(|a, b| a.core_s(chunk_bytes(2_000.0)).total_cmp(&b.core_s(chunk_bytes(2_000.0))));
             dearest.expect("a checked calibration has a capacity")
         })
     }

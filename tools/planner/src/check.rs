@@ -51,7 +51,13 @@ pub fn offloads(offload: &Offload, runs: &[OffloadRun]) -> Vec<Compared> {
 pub fn judge(compared: &[Compared], tolerance: f64) -> (bool, Vec<String>) {
     let line = |one: &Compared| {
         let verdict = if one.off_by().abs() <= tolerance { "" } else { "  TOO FAR" };
-        format!("{}: predicted {:.4}, seen {:.4}: {:+.1} %{verdict}", one.what, one.predicted, one.seen, 100.0 * one.off_by())
+        format!(
+            "{}: predicted {:.4}, seen {:.4}: {:+.1} %{verdict}",
+            one.what,
+            one.predicted,
+            one.seen,
+            100.0 * one.off_by()
+        )
     };
     let all = compared.iter().all(|one| one.off_by().abs() <= tolerance);
     (all, compared.iter().map(line).collect())

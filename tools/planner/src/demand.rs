@@ -65,7 +65,8 @@ pub fn classes(scenario: &Scenario, viewers: f64) -> Vec<Class> {
     if let Some(zipf) = &scenario.zipf {
         let weights: Vec<f64> = (1..=zipf.streams).map(|rank| (rank as f64).powf(-zipf.exponent)).collect();
         let sum: f64 = weights.iter().sum();
-        let of = |weight: &f64| Class { kbps: zipf.kbps, count: 1.0, viewers: viewers * zipf.share / all * weight / sum };
+        let of =
+            |weight: &f64| Class { kbps: zipf.kbps, count: 1.0, viewers: viewers * zipf.share / all * weight / sum };
         classes.extend(weights.iter().map(of));
     }
     classes

@@ -19,6 +19,7 @@
 //! | [`demand`] | who watches what where, and the traffic of it |
 //! | [`node`] | what one server of each kind needs of each resource |
 //! | [`plan`] | the least number of each that carries the demand, also after the failure |
+//! | `explain` | a plan in sentences: warnings, settings, the working |
 //! | [`report`] | the plan as text, JSON and HTML |
 //! | [`calibrate`] | runs `weircast-cache` and `weircast-load` to measure a node |
 //! | [`simulate`] | runs the simulator to make a table of offload |
@@ -30,6 +31,7 @@ pub mod calibrate;
 pub mod calibration;
 pub mod check;
 pub mod demand;
+mod explain;
 pub mod node;
 pub mod offload;
 pub mod plan;

@@ -368,7 +368,10 @@ pub fn index_usages(scenario: &Scenario, costs: &Costs, peers: f64) -> Vec<Usage
     let memory = peers * PEER_MEMORY_BYTES as f64 / MIB;
     datagram_server(
         hardware,
-        ((heartbeats + joins) * costs.index_s, format!("{heartbeats:.0} heartbeats/s + {joins:.0} of joins/s, {:.1} us each", costs.index_s * 1e6)),
+        (
+            (heartbeats + joins) * costs.index_s,
+            format!("{heartbeats:.0} heartbeats/s + {joins:.0} of joins/s, {:.1} us each", costs.index_s * 1e6),
+        ),
         (mbps, format!("heartbeats x {beat_bytes:.0} B + joins x {join_bytes:.0} B")),
         (memory, format!("{peers:.0} peers x {PEER_MEMORY_BYTES} B")),
     )
@@ -409,7 +412,13 @@ fn datagram_server(
     let usage = |resource, used, there, unit, working| Usage { resource, used, there, unit, working };
     vec![
         // One thread.
-        usage(Resource::Cores, core, hardware.cores.min(1.0), "cores", format!("{core_working} = {core:.3}; one thread")),
+        usage(
+            Resource::Cores,
+            core,
+            hardware.cores.min(1.0),
+            "cores",
+            format!("{core_working} = {core:.3}; one thread"),
+        ),
         usage(Resource::Nic, mbps, hardware.nic_mbps, "Mbit/s", format!("{nic_working} = {mbps:.2}")),
         usage(Resource::Memory, mib, hardware.memory_mib as f64, "MiB", format!("{memory_working} = {mib:.1}")),
         usage(

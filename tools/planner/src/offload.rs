@@ -67,7 +67,9 @@ pub enum BadTable {
     #[error("the table of offload has no runs: make one with `weircast-plan simulate`")]
     Empty,
     /// Not a full grid.
-    #[error("the table of offload lacks the run with uplink {uplink} and {peers} peers: make it again with `weircast-plan simulate`")]
+    #[error(
+        "the table of offload lacks the run with uplink {uplink} and {peers} peers: make it again with `weircast-plan simulate`"
+    )]
     Hole {
         /// Which.
         uplink: f64,

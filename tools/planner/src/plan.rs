@@ -10,10 +10,11 @@ use cache_core::proto::index::IndexBounds;
 
 use crate::calibration::{BadCalibration, Calibration};
 use crate::demand::{Class, Local, Traffic, classes, local};
+use crate::explain::{settings, warnings, working};
 use crate::node::{CacheWork, Costs, Pulls, Resource, Usage, bottleneck, index_usages, route_usages};
-use crate::offload::{BadTable, Offload, OffloadTable, bound, usable_uplink};
+
+use crate::offload::{BadTable, Offload, OffloadTable};
 use crate::scenario::{BadValue, DOMAINS_MAX, Scenario, Survive};
-use crate::sizes;
 
 /// A plan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -108,7 +109,9 @@ pub enum NoPlan {
     #[error(transparent)]
     Table(#[from] BadTable),
     /// The table is another profile's.
-    #[error("latency = \"{wanted}\": the table of offload is of \"{got}\"; make one with `weircast-plan simulate --latency {wanted}`")]
+    #[error(
+        "latency = \"{wanted}\": the table of offload is of \"{got}\"; make one with `weircast-plan simulate --latency {wanted}`"
+    )]
     Latency {
         /// The scenario's.
         wanted: crate::scenario::Latency,
@@ -122,20 +125,20 @@ pub enum NoPlan {
 
 /// Everything that is planned with.
 pub struct Planner<'a> {
-    scenario: &'a Scenario,
-    offload: Offload,
-    costs: Costs,
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) offload: Offload,
+    pub(crate) costs: Costs,
 }
 
 /// A division into domains, weighed.
-struct Division {
+pub(crate) struct Division {
     classes: Vec<Class>,
     /// In ordinary times.
-    locals: Vec<Vec<Local>>,
+    pub(crate) locals: Vec<Vec<Local>>,
     /// After the failure.
     works: Vec<CacheWork>,
     peers_worst: Vec<f64>,
-    shares: Vec<f64>,
+    pub(crate) shares: Vec<f64>,
     worst: Vec<f64>,
 }
 
@@ -432,7 +435,9 @@ fn buys(
     let node = Buy {
         what,
         viewers_max: planner.viewers_max(shares, &more),
-        from_caches_mbps: planner.traffic(&planner.division(shares, planner.scenario.viewers as f64), &more).from_caches(),
+        from_caches_mbps: planner
+            .traffic(&planner.division(shares, planner.scenario.viewers as f64), &more)
+            .from_caches(),
         nodes: plan.nodes + added.len() as u32,
     };
     let mut richer = planner.scenario.clone();
@@ -449,142 +454,4 @@ fn buys(
         nodes: fewer.iter().sum::<u32>() + shares.len() as u32 * with.indexes() + with.routes(),
     };
     Ok(vec![node, uplink])
-}
-
-fn warnings(planner: &Planner<'_>, calibration: &Calibration, division: &Division) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if !calibration.is_own {
-        warnings.push(format!(
-            "NOT YOUR NODE: the costs were measured on {} ({}, {}); run `weircast-plan calibrate` on yours",
-            calibration.host, calibration.made_by, calibration.date
-        ));
-    }
-    for (cost, word) in [(planner.costs.http, "http"), (planner.costs.pull, "pull"), (planner.costs.push, "push")] {
-        if cost.measured.word() != word {
-            warnings.push(format!("sending by {word} was not measured; the cost of {} stands for it", cost.measured.word()));
-        }
-    }
-    let most = calibration.capacities.iter().map(|capacity| capacity.cores).fold(0.0, f64::max);
-    if planner.scenario.cache.cores > most {
-        warnings.push(format!(
-            "a cache with {} cores is taken to do {:.1} times what was measured on {most}",
-            planner.scenario.cache.cores,
-            planner.scenario.cache.cores / most
-        ));
-    }
-    let peers = division.locals.iter().flatten().map(|local| local.peers).fold(0.0, f64::max);
-    if planner.offload.is_beyond(peers) {
-        warnings.push(format!(
-            "the largest swarm, {peers:.0} peers, is larger than any that was simulated; the share of the largest stands for it"
-        ));
-    }
-    if planner.scenario.survive == Survive::Domain {
-        let text = "a domain's audience moves when the route server's configuration gives its addresses to the others; until \
-                    then its viewers have no index server";
-        warnings.push(text.to_owned());
-    }
-    warnings
-}
-
-fn settings(plan: &Plan) -> Vec<String> {
-    let hardware = &plan.scenario.cache;
-    let ring = plan.domains.iter().map(|domain| domain.ring_mib).fold(0.0, f64::max);
-    let streams = plan.domains.iter().map(|domain| domain.streams).fold(0.0, f64::max);
-    let peers = plan.domains.iter().map(|domain| domain.viewers_worst).fold(0.0, f64::max);
-    let mut settings = vec![
-        format!("cache.toml: memory_mib = {ring:.0}, streams_max = {streams:.0}"),
-        format!("cache.toml: bandwidth_max_mbps = {:.0}", hardware.nic_mbps),
-    ];
-    let bounds = IndexBounds::default();
-    if peers > bounds.peers_max as f64 || peers > bounds.peers_per_stream_max as f64 {
-        settings.push(format!("index.toml: peers_max and peers_per_stream_max = {peers:.0} or more"));
-    }
-    let ids = cache_core::proto::route::ids::IdsConfig::default().ids_max as f64;
-    if plan.scenario.peers() > ids {
-        settings.push(format!("route.toml: ids_max = {:.0} or more", plan.scenario.peers()));
-    }
-    settings
-}
-
-/// How many streams are shown one by one.
-const STREAMS_SHOWN: usize = 4;
-
-fn working(planner: &Planner<'_>, calibration: &Calibration, division: &Division, plan: &Plan) -> Vec<String> {
-    let scenario = planner.scenario;
-    let costs = &planner.costs;
-    let mut lines = vec![
-        format!("costs: {} on {}, {}", calibration.made_by, calibration.host, calibration.date),
-        format!(
-            "a chunk costs a core: to a player {:.2} us + {:.1} us/MiB; to a peer {:.2} + {:.1}; to a cache {:.2} + {:.1}; to take \
-             in {:.0} us",
-            costs.http.chunk_us,
-            costs.http.mib_us,
-            costs.pull.chunk_us,
-            costs.pull.mib_us,
-            costs.push.chunk_us,
-            costs.push.mib_us,
-            costs.ingest_s * 1e6
-        ),
-        format!("offload: {}", planner.offload.origin()),
-        format!(
-            "a link takes {:.1} KiB; a line carries {:.1} % of TCP's payload; areas needed for PeerIDs: {:.0}",
-            costs.link_bytes / 1024.0,
-            100.0 * sizes::LINE_SHARE,
-            (scenario.peers() / sizes::PEERS_PER_AREA as f64).ceil()
-        ),
-    ];
-    let (first, share) = (&division.locals[0], division.shares[0]);
-    for class in first.iter().take(STREAMS_SHOWN) {
-        let uplink = usable_uplink(&scenario.audience, class.kbps);
-        let bytes = sizes::chunk_bytes(class.kbps);
-        lines.push(format!(
-            "stream of {} kbit/s{} in a domain with {:.1} % of the viewers: {:.1} players + {:.1} peers; uplink/rate {uplink:.3}; \
-             bound min((N-1)/N, uplink/rate) = {:.4}, x {:.4} by the runs = offload {:.4}; caches send {:.1} copies x {:.3} \
-             Mbit/s; a chunk is {bytes} bytes, the ring keeps {} segments",
-            class.kbps,
-            if class.count > 1.0 { format!(" (one of {})", class.count) } else { String::new() },
-            100.0 * share,
-            class.players,
-            class.peers,
-            bound(uplink, class.peers.max(1.0)),
-            efficiency(planner, uplink, class.peers),
-            planner.offload.share(uplink, class.peers),
-            class.players + class.copies,
-            sizes::line_bps(class.kbps) / 1e6,
-            sizes::segments(class.kbps, scenario.window_chunks as u64),
-        ));
-    }
-    if first.len() > STREAMS_SHOWN {
-        lines.push(format!("... and {} streams more, each in the same way", first.len() - STREAMS_SHOWN));
-    }
-    for (at, domain) in plan.domains.iter().enumerate() {
-        lines.push(format!(
-            "domain {}: {:.0} viewers, {:.0} after the failure; {} caches, {} left then; each of these:",
-            at + 1,
-            domain.viewers,
-            domain.viewers_worst,
-            domain.caches,
-            domain.caches_left
-        ));
-        lines.extend(domain.cache.iter().map(|usage| usage_line("cache", usage)));
-        lines.extend(domain.index.iter().map(|usage| usage_line("index", usage)));
-    }
-    lines.extend(plan.route.iter().map(|usage| usage_line("route", usage)));
-    lines
-}
-
-fn efficiency(planner: &Planner<'_>, uplink: f64, peers: f64) -> f64 {
-    let bound = bound(uplink, peers.max(1.0));
-    if bound > 0.0 { planner.offload.share(uplink, peers) / bound } else { 1.0 }
-}
-
-fn usage_line(server: &str, usage: &Usage) -> String {
-    format!(
-        "  {server} {}: {}; {:.1} % of {} {}",
-        usage.resource.text(),
-        usage.working,
-        100.0 * usage.share(),
-        usage.there,
-        usage.unit
-    )
 }

@@ -70,7 +70,7 @@ pub struct Zipf {
     pub streams: i64,
     /// Rate in kbit/s.
     pub kbps: f64,
-    /// 0: all alike. Studies of television find 0.6 to 1.2.
+    /// 0: all alike; 1 when nothing better is known (our guess).
     pub exponent: f64,
     /// Share of the viewers that watch these streams together; as in [`Streams::share`].
     #[serde(default = "whole")]
@@ -216,7 +216,12 @@ impl Scenario {
     pub fn check(&self) -> Result<(), BadValue> {
         if self.viewers < 1 {
             let why = "there is nobody to plan for";
-            return Err(BadValue::new("viewers", self.viewers, why, "write the number of viewers at the peak, at least 1"));
+            return Err(BadValue::new(
+                "viewers",
+                self.viewers,
+                why,
+                "write the number of viewers at the peak, at least 1",
+            ));
         }
         if self.viewers > VIEWERS_MAX {
             let why = format!("more than {VIEWERS_MAX} people do not watch at once");
@@ -249,7 +254,12 @@ impl Scenario {
             rate("stream.kbps", stream.kbps)?;
             if stream.count < 1 {
                 let cure = "write how many streams have this rate, or remove the entry";
-                return Err(BadValue::new("stream.count", stream.count, "an entry stands for at least one stream", cure));
+                return Err(BadValue::new(
+                    "stream.count",
+                    stream.count,
+                    "an entry stands for at least one stream",
+                    cure,
+                ));
             }
             share("stream.share", stream.share)?;
             count = count.saturating_add(stream.count);
@@ -262,7 +272,12 @@ impl Scenario {
             }
             if !(0.0..=5.0).contains(&zipf.exponent) {
                 let why = "the k-th stream has viewers in proportion to k^-exponent";
-                return Err(BadValue::new("zipf.exponent", zipf.exponent, why, "write 0 (all alike) to 5; 1 is usual"));
+                return Err(BadValue::new(
+                    "zipf.exponent",
+                    zipf.exponent,
+                    why,
+                    "write 0 (all alike) to 5; 1 when nothing better is known",
+                ));
             }
             share("zipf.share", zipf.share)?;
             count = count.saturating_add(zipf.streams);
@@ -283,7 +298,12 @@ impl Scenario {
         part("audience.replaced_per_s", audience.replaced_per_s)?;
         if audience.uplinks.is_empty() {
             let why = "what peers can upload decides how much the caches must send";
-            return Err(BadValue::new("audience.uplink", "nothing", why, "add [[audience.uplink]] with share and mbps"));
+            return Err(BadValue::new(
+                "audience.uplink",
+                "nothing",
+                why,
+                "add [[audience.uplink]] with share and mbps",
+            ));
         }
         for uplink in &audience.uplinks {
             share("audience.uplink.share", uplink.share)?;
@@ -319,7 +339,12 @@ impl Scenario {
         let count = if domains.shares.is_empty() { domains.count } else { domains.shares.len() as i64 };
         if !(0..=DOMAINS_MAX).contains(&count) {
             let why = format!("a deployment has 1 to {DOMAINS_MAX} domains");
-            return Err(BadValue::new("domains.count", count, why, "write their number, or 0 for as many as are needed"));
+            return Err(BadValue::new(
+                "domains.count",
+                count,
+                why,
+                "write their number, or 0 for as many as are needed",
+            ));
         }
         if !domains.shares.is_empty() && domains.count != 0 && domains.count != count {
             let why = format!("there are {count} shares");
@@ -333,7 +358,12 @@ impl Scenario {
         }
         if self.survive == Survive::Domain && count == 1 {
             let why = "with one domain nobody is left when a domain fails";
-            return Err(BadValue::new("survive", "\"domain\"", why, "plan for 2 domains or more, or survive = \"node\""));
+            return Err(BadValue::new(
+                "survive",
+                "\"domain\"",
+                why,
+                "plan for 2 domains or more, or survive = \"node\"",
+            ));
         }
         Ok(())
     }

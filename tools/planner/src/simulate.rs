@@ -34,7 +34,9 @@ pub enum NoRun {
         seed: u64,
     },
     /// An invariant did not hold.
-    #[error("the run with uplink {uplink}, {peers} peers and seed {seed} broke {what}: the table would be of a broken swarm")]
+    #[error(
+        "the run with uplink {uplink}, {peers} peers and seed {seed} broke {what}: the table would be of a broken swarm"
+    )]
     Violation {
         /// Which.
         uplink: f64,

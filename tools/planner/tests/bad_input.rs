@@ -46,7 +46,8 @@ fn viewers_and_streams() {
     );
     says(
         |scenario| scenario.zipf = Some(Zipf { streams: 5, kbps: 100.0, exponent: -1.0, share: 1.0 }),
-        "zipf.exponent = -1: the k-th stream has viewers in proportion to k^-exponent; write 0 (all alike) to 5; 1 is usual",
+        "zipf.exponent = -1: the k-th stream has viewers in proportion to k^-exponent; write 0 (all alike) to 5; 1 when nothing better is \
+         known",
     );
     says(
         |scenario| scenario.streams[0].share = 0.0,

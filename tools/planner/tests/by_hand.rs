@@ -143,7 +143,9 @@ fn one_more_cache_buys_what_it_carries() {
     // 5 x 0.8 cores are 40 000 viewers, less what 5 copies cost.
     assert!((39_920.0..40_000.0).contains(&plan.buys[0].viewers_max), "{:?}", plan.buys[0]);
     let planner = Planner::new(&scenario, &costs(), &table()).expect("good values");
-    assert!(planner.carries(&[1.0], &[4], plan.viewers_max) && !planner.carries(&[1.0], &[4], plan.viewers_max * 1.002));
+    assert!(
+        planner.carries(&[1.0], &[4], plan.viewers_max) && !planner.carries(&[1.0], &[4], plan.viewers_max * 1.002)
+    );
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use cache_core::sign::ClusterKey;
 use cache_core::peer_id::PeerId;
+use cache_core::sign::ClusterKey;
 use cache_core::wire::Blob;
 use cache_core::wire::datagram::{Cookie, Datagram, Message};
 use cache_core::wire::index::PeerHeartbeat;

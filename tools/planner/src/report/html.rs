@@ -16,7 +16,10 @@ pub fn html(plan: &Plan) -> String {
     let scenario = &plan.scenario;
     let mut out = String::new();
     let name = escaped(&scenario.name);
-    put(&mut out, format!("<!doctype html><meta charset=\"utf-8\"><title>{name}: capacity</title><style>{STYLE}</style>"));
+    put(
+        &mut out,
+        format!("<!doctype html><meta charset=\"utf-8\"><title>{name}: capacity</title><style>{STYLE}</style>"),
+    );
     put(&mut out, format!("<h1>{name}</h1>"));
     for warning in &plan.warnings {
         put(&mut out, format!("<p class=\"warn\">{}</p>", escaped(warning)));

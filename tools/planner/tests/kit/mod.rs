@@ -25,7 +25,14 @@ pub fn costs() -> Calibration {
 /// 100 peers need 55, 10 and 5 copies with an uplink of 0.5, 1 and 2 times the rate; 1000 peers 550, 100 and 40.
 pub fn table() -> OffloadTable {
     let run = |(uplink, peers, offload)| OffloadRun { uplink, peers, offload, control: 0.02, continuity: 1.0 };
-    let runs = [(0.5, 100, 0.45), (1.0, 100, 0.9), (2.0, 100, 0.95), (0.5, 1_000, 0.45), (1.0, 1_000, 0.9), (2.0, 1_000, 0.96)];
+    let runs = [
+        (0.5, 100, 0.45),
+        (1.0, 100, 0.9),
+        (2.0, 100, 0.95),
+        (0.5, 1_000, 0.45),
+        (1.0, 1_000, 0.9),
+        (2.0, 1_000, 0.96),
+    ];
     OffloadTable { latency: Latency::Classic, origin: "a test".into(), runs: runs.map(run).to_vec() }
 }
 
