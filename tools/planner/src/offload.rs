@@ -144,15 +144,15 @@ impl OffloadTable {
             peers.insert(0, 1.0);
             copies.iter_mut().for_each(|row| row.insert(0, 1.0));
         }
-        for row in 0..copies.len() {
-            for column in 0..peers.len() {
-                let before = if column > 0 { copies[row][column - 1] } else { 0.0 };
-                copies[row][column] = copies[row][column].max(before);
+        for row in &mut copies {
+            for column in 1..row.len() {
+                row[column] = row[column].max(row[column - 1]);
             }
         }
         for row in 1..copies.len() {
-            for column in 0..peers.len() {
-                copies[row][column] = copies[row][column].min(copies[row - 1][column]);
+            let (before, after) = copies.split_at_mut(row);
+            for (copies, fewer_uplink) in after[0].iter_mut().zip(&before[row - 1]) {
+                *copies = copies.min(*fewer_uplink);
             }
         }
         let control = self.runs.iter().map(|run| run.control).sum::<f64>() / self.runs.len() as f64;

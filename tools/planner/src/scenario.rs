@@ -377,11 +377,11 @@ impl Scenario {
 impl Hardware {
     fn check(&self, table: &str) -> Result<(), BadValue> {
         let key = |name: &str| format!("{table}.{name}");
-        if !(self.cores > 0.0 && self.cores <= 1_023.0) {
+        if !(f64::MIN_POSITIVE..=1_023.0).contains(&self.cores) {
             let why = "a server runs on 1 to 1023 cores";
             return Err(BadValue::new(&key("cores"), self.cores, why, "write how many it may use"));
         }
-        if !(self.nic_mbps > 0.0 && self.nic_mbps <= 10_000_000.0) {
+        if !(f64::MIN_POSITIVE..=10_000_000.0).contains(&self.nic_mbps) {
             let why = "no network card has this speed";
             return Err(BadValue::new(&key("nic_mbps"), self.nic_mbps, why, "write Mbit/s: 10000 for 10 Gbit/s"));
         }
@@ -404,7 +404,7 @@ const VIEWERS_MAX: i64 = 10_000_000_000;
 pub const DOMAINS_MAX: i64 = 1_000;
 
 fn rate(key: &str, kbps: f64) -> Result<(), BadValue> {
-    if !(kbps > 0.0) {
+    if kbps.is_nan() || kbps <= 0.0 {
         return Err(BadValue::new(key, kbps, "a stream has a rate above 0", "write kbit/s: 2000 for 2 Mbit/s"));
     }
     if kbps > KBPS_MAX as f64 {
