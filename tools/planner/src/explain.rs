@@ -10,6 +10,12 @@ use crate::plan::{Division, Plan, Planner};
 use crate::scenario::Survive;
 use crate::sizes;
 
+/// A continuity below this is told: what is to be reached while 1 % of the peers are replaced each second.
+const CONTINUITY_MIN: f64 = 0.995;
+
+/// Fewer peers than this are served by the caches anyway (our guess).
+const SWARM_MIN: f64 = 10.0;
+
 /// What to know before the plan is trusted.
 pub(crate) fn warnings(planner: &Planner<'_>, calibration: &Calibration, division: &Division) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -33,6 +39,18 @@ pub(crate) fn warnings(planner: &Planner<'_>, calibration: &Calibration, divisio
             "a cache with {} cores is taken to do {:.1} times what was measured on {most}",
             planner.scenario.cache.cores,
             planner.scenario.cache.cores / most
+        ));
+    }
+    let worst = division.locals.iter().flatten().filter(|local| local.peers >= SWARM_MIN).map(|local| {
+        let uplink = usable_uplink(&planner.scenario.audience, local.kbps);
+        (planner.offload.continuity(uplink, local.peers), local.kbps, uplink)
+    });
+    if let Some((continuity, kbps, uplink)) =
+        worst.min_by(|a, b| a.0.total_cmp(&b.0)).filter(|(it, ..)| *it < CONTINUITY_MIN)
+    {
+        warnings.push(format!(
+            "peers of streams of {kbps} kbit/s upload {uplink:.2} times the rate; the simulated swarm most like them had a \
+             continuity of {continuity:.4}, under {CONTINUITY_MIN}"
         ));
     }
     let peers = division.locals.iter().flatten().map(|local| local.peers).fold(0.0, f64::max);

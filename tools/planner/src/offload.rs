@@ -58,6 +58,7 @@ pub struct Offload {
     copies: Vec<Vec<f64>>,
     control: f64,
     origin: String,
+    runs: Vec<OffloadRun>,
 }
 
 /// A table that cannot be read.
@@ -157,7 +158,15 @@ impl OffloadTable {
         }
         let control = self.runs.iter().map(|run| run.control).sum::<f64>() / self.runs.len() as f64;
         let logarithms = peers.iter().map(|n| n.ln()).collect();
-        Ok(Offload { uplinks, peers, logarithms, copies, control, origin: self.origin.clone() })
+        Ok(Offload {
+            uplinks,
+            peers,
+            logarithms,
+            copies,
+            control,
+            origin: self.origin.clone(),
+            runs: self.runs.clone(),
+        })
     }
 }
 
@@ -191,6 +200,14 @@ impl Offload {
     /// Bytes that are not chunks over all bytes, at peers: the runs' mean.
     pub const fn control(&self) -> f64 {
         self.control
+    }
+
+    /// Continuity of the run that is most like a swarm of so many `peers` with this mean uplink over the rate.
+    pub fn continuity(&self, uplink: f64, peers: f64) -> f64 {
+        let far = |a: f64, b: f64| (a.max(0.01) / b.max(0.01)).ln().abs();
+        let unlike = |run: &OffloadRun| far(run.uplink, uplink) + far(f64::from(run.peers), peers);
+        let alike = self.runs.iter().min_by(|a, b| unlike(a).total_cmp(&unlike(b)));
+        alike.map_or(1.0, |run| run.continuity)
     }
 
     /// Where the table comes from.
@@ -247,6 +264,7 @@ mod tests {
         assert!((table.copies(0.25, 100.0) - 77.5).abs() < 1e-9);
         // Beyond the largest the share stays 0.96.
         assert!((table.share(1.3, 1e6) - 0.96).abs() < 1e-12);
+        assert_eq!(table.continuity(1.3, 90.0), 1.0);
         assert_eq!((table.copies(2.0, 1.0), table.copies(2.0, 0.25)), (1.0, 0.25));
         assert!((table.copies(0.0, 50.0) - 50.0).abs() < 1e-9);
     }
