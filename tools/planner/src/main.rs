@@ -134,10 +134,11 @@ struct SimulateTask {
     /// Where the table is written.
     #[arg(short, long)]
     out: PathBuf,
-    /// A scenario of the simulator with everything but uplinks and numbers of peers. Left out: its defaults.
+    /// A scenario of the simulator with everything but uplinks and numbers of peers. Left out: its defaults, with the
+    /// profile's peers.
     #[arg(long)]
     base: Option<PathBuf>,
-    /// The latency profile that the scenario's peers have.
+    /// The latency profile; with --base, of that scenario's peers.
     #[arg(long, default_value = "classic", value_parser = word::<Latency>)]
     latency: Latency,
     /// Mean uplinks over the stream's rate.
@@ -273,7 +274,7 @@ fn run_calibrate(task: &CalibrateTask) -> Result<()> {
 }
 
 fn run_simulate(task: &SimulateTask) -> Result<()> {
-    let mut base = weircast_sim::scenario::Scenario::default();
+    let mut base = weircast_sim::scenario::Scenario { peer: task.latency.profile().tuning(), ..Default::default() };
     if let Some(path) = &task.base {
         base = toml::from_str(&read(path)?).with_context(|| path.display().to_string())?;
     }

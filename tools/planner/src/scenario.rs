@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::sizes::{KBPS_MAX, PEERS_PER_AREA};
 use cache_core::limits::WINDOW_CHUNKS;
 use cache_core::proto::index::IndexBounds;
+use cache_core::proto::peer::Profile;
 
 /// What is planned for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -156,6 +157,17 @@ pub enum Survive {
     Node,
     /// A whole domain: the others take its audience.
     Domain,
+}
+
+impl Latency {
+    /// What the peers of this profile are told.
+    pub const fn profile(self) -> Profile {
+        match self {
+            Latency::Classic => Profile::Classic,
+            Latency::Mid => Profile::Mid,
+            Latency::Low => Profile::Low,
+        }
+    }
 }
 
 macro_rules! words {

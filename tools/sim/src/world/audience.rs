@@ -117,6 +117,7 @@ impl World {
             let side = usize::from(self.fabric.links[link as usize].nodes[0] != node);
             self.fabric.close(link, side);
         }
+        self.drop_deferred(node);
     }
 
     /// A peer's machine has finished.

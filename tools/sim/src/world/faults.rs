@@ -217,7 +217,7 @@ impl World {
     }
 
     /// What waited in the kernel of a process that was killed is lost; the network is told.
-    fn drop_deferred(&mut self, node: u32) {
+    pub(super) fn drop_deferred(&mut self, node: u32) {
         for event in self.deferred.remove(&node).unwrap_or_default() {
             self.happen(event);
         }

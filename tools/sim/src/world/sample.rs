@@ -1,5 +1,7 @@
 //! What is looked at each second, and the report in the end.
 
+use cache_core::proto::index::IndexBounds;
+use cache_core::proto::route::ids::IdsConfig;
 use cache_core::time::{Span, Time};
 
 use super::World;
@@ -8,6 +10,7 @@ use super::fabric::Role;
 use super::measure::Sums;
 use super::peer::PeerNode;
 use super::place::{SIDE, distance};
+use super::server::Machine;
 use crate::invariants::recovery::WITHIN;
 use crate::invariants::{Accounts, Fact};
 use crate::report::{Report, Sample};
@@ -88,8 +91,23 @@ impl World {
         let max = CONTROL_BACKLOG_MS + (links + 1) * SENDING_MAX * chunk_ms;
         self.fabric.fact(Fact::Size { node, what: "ms in front of its uplink", size: backlog.millis(), max });
         self.check_accounts(&sums);
+        self.check_tables();
         if let Some(head) = self.caches.iter().filter_map(|cache| cache.head()).max() {
             self.measure.newest = head;
+        }
+    }
+
+    /// The servers' tables are within their bounds.
+    fn check_tables(&mut self) {
+        let index_bounds = IndexBounds::default();
+        for server in &self.servers {
+            let (what, size, max) = match &server.machine {
+                Machine::Index(index) => {
+                    ("peers in its registry", index.stats().peers, index_bounds.peers_per_stream_max as u64)
+                }
+                Machine::Route(route) => ("leases", route.stats().peers, IdsConfig::default().ids_max as u64),
+            };
+            self.fabric.fact(Fact::Size { node: server.node, what, size, max });
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use cache_core::proto::asker::AskerOutput;
+use cache_core::proto::asker::{AskerOutput, QUESTIONS_MAX};
 use cache_core::proto::cache::admission::{LOAD_FULL, Load, Room, VIEWER_PPM_MIN, load_permille};
 use cache_core::proto::cache::streams::{FormerStream, StreamOutput};
 use cache_core::proto::cache::viewer::Holdings;
-use cache_core::time::Span;
+use cache_core::time::{Span, Time};
 use cache_core::units::ChunkSeq;
 use cache_core::wire::datagram::Cookie;
 use cache_core::wire::index::{CacheKeys, CachePullAck, CacheReport, CacheStreams, HeldStream, HoldState, StreamKey};
@@ -14,6 +14,7 @@ use cache_core::wire::{Datagram, List, Message, RefusalReason};
 
 use super::super::fabric::Fabric;
 use super::{CacheNode, Conn};
+use crate::invariants::Fact;
 
 /// As the server has them.
 const ANSWER_WITHIN: Span = Span::from_secs(4);
@@ -55,6 +56,17 @@ impl CacheNode {
             self.report(fabric);
         }
         self.settle(fabric);
+        let next = self.next_timeout();
+        if next <= fabric.now {
+            fabric.fact(Fact::Timer { node: self.node, next });
+        }
+        let (size, max) = (self.questions.len() as u64, QUESTIONS_MAX as u64);
+        fabric.fact(Fact::Size { node: self.node, what: "open questions", size, max });
+    }
+
+    /// When the machines want to be called at the latest; all of them are, at each tick.
+    fn next_timeout(&self) -> Time {
+        self.streams.next_timeout().min(self.asker.next_timeout()).min(self.pull_timeout())
     }
 
     /// What a shard measures of itself: work by the cost of a viewer as it was measured, the uplink's queue as fan-out.

@@ -8,6 +8,7 @@ use cache_core::peer_id::PeerId;
 use cache_core::proto::cache::ingest::Verdict;
 use cache_core::proto::cache::relay::{Relay, RelayInput, RelayOutput};
 use cache_core::proto::cache::streams::Tenure;
+use cache_core::time::Time;
 use cache_core::units::DomainId;
 use cache_core::wire::exchange::{Hello, Open, Role, Subscribe};
 use cache_core::wire::index::{KeysQuery, Resolve, StreamKey};
@@ -64,8 +65,13 @@ impl CacheNode {
         self.carry_out_relay(fabric, &mut out);
     }
 
+    /// When the pull's machine wants to be called.
+    pub(super) fn pull_timeout(&self) -> Time {
+        self.pull.as_ref().map_or(Time::NEVER, |pull| pull.relay.next_timeout())
+    }
+
     pub(super) fn pull_tick(&mut self, fabric: &mut Fabric) {
-        if self.pull.as_ref().is_some_and(|pull| pull.relay.next_timeout() <= fabric.now) {
+        if self.pull_timeout() <= fabric.now {
             self.relay(fabric, RelayInput::Tick);
         }
     }
