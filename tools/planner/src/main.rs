@@ -142,13 +142,13 @@ struct SimulateTask {
     #[arg(long, default_value = "classic", value_parser = word::<Latency>)]
     latency: Latency,
     /// Mean uplinks over the stream's rate.
-    #[arg(long, value_delimiter = ',', default_value = "0.4,0.6,0.8,1,1.15,1.3,1.6,2,3")]
+    #[arg(long, value_delimiter = ',', default_value = "0.5,0.65,0.8,1,1.15,1.3,2,3")]
     uplinks: Vec<f64>,
     /// Peers.
-    #[arg(long, value_delimiter = ',', default_value = "60,200,700")]
+    #[arg(long, value_delimiter = ',', default_value = "60,200,600")]
     peers: Vec<u32>,
     /// Seeds of each.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=100))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
     seeds: u64,
     /// Simulated seconds of each run; left out, the scenario's.
     #[arg(long)]
