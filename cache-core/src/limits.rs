@@ -45,6 +45,10 @@ pub const CONTROL_BODY_BYTES_MAX: usize = 4096;
 /// Largest datagram: the smallest IPv6 MTU (1280) less IPv6 and UDP headers, so that none is ever fragmented.
 pub const DATAGRAM_BYTES_MAX: usize = 1232;
 
+/// Descriptors without which no server starts: standard streams, two rings of an executor and its timers, signals, a
+/// socket, a database (measured: 13 in the index and the route server). A cache needs more, see its configuration.
+pub const DESCRIPTORS_MIN: u64 = 32;
+
 /// Longest stream name in bytes. Names are `[A-Za-z0-9._-]`, so that they stand unescaped in URLs and file names.
 pub const STREAM_NAME_BYTES_MAX: usize = 64;
 

@@ -64,6 +64,7 @@ mod lease;
 mod losers;
 #[cfg_attr(loom, path = "memory_loom.rs")]
 mod memory;
+mod need;
 mod note;
 mod observer;
 mod queues;
@@ -92,6 +93,7 @@ pub use chunk::{ChunkMeta, ChunkRef, Lookup, StreamSlot};
 pub use config::{Backing, Recycle, RingConfig};
 pub use error::RingError;
 pub use layout::{CHUNK_BYTES_MAX, PREFIX_BYTES, SEGMENT_BYTES};
+pub use need::{budget_bytes, segments_of_stream};
 pub use note::NOTE_BYTES_MAX;
 pub use observer::RingObserver;
 pub use reader::{Lease, Reader};

@@ -1,14 +1,11 @@
 //! What the host allows: locked memory, descriptors, io_uring. Raise what may be raised, and say what mends the rest.
 
+pub use cache_core::limits::DESCRIPTORS_MIN;
 use cache_core::units::ByteCount;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Locked memory without which glommio's reactor does not start (its own check, `sys/uring.rs`): 512 KiB.
 pub const GLOMMIO_MEMLOCK: ByteCount = ByteCount(512 * 1024);
-
-/// Descriptors without which no server starts: standard streams, two rings of an executor and its timers, signals, a
-/// socket, a database (measured: 13 in the index and the route server). A cache needs more, see its configuration.
-pub const DESCRIPTORS_MIN: u64 = 32;
 
 /// Raises the soft limit of locked memory to the hard one and returns what holds (`None`: no limit).
 pub fn raise_memlock() -> Option<ByteCount> {

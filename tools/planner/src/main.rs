@@ -1,3 +1,361 @@
 //! `weircast-plan`: what hardware an audience needs.
 
-fn main() {}
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use cache_core::proto::cache::admission::Budget;
+use clap::{Args, Parser, Subcommand};
+use weircast_planner::calibrate::{self, calibrate};
+use weircast_planner::calibration::{Calibration, Way};
+use weircast_planner::offload::{OffloadRun, OffloadTable};
+use weircast_planner::scenario::{Latency, Scenario, Survive};
+use weircast_planner::simulate::{self, Grid};
+use weircast_planner::{check, plan::plan, report};
+
+/// Tells how many nodes an audience needs, what of them is full first, and what more of it buys.
+///
+/// Exit code 0: a plan, or what was asked; 1: there is none, and the message says which value and why; 2: the command line.
+#[derive(Debug, Parser)]
+#[command(name = "weircast-plan", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Plans. Try: weircast-plan plan tools/planner/examples/evening.toml
+    Plan(Box<PlanTask>),
+    /// Measures this node: runs weircast-cache under weircast-load, index and route servers under questions.
+    Calibrate(CalibrateTask),
+    /// Makes a table of offload with the simulator.
+    Simulate(SimulateTask),
+    /// Compares predictions with capacities or simulated runs that were not used for them; fails when one is too far off.
+    Check(CheckTask),
+}
+
+#[derive(Debug, Args)]
+struct PlanTask {
+    /// The scenario (TOML).
+    scenario: PathBuf,
+    /// What `weircast-plan calibrate` measured; without it, what was recorded on another machine.
+    #[arg(long)]
+    calibration: Option<PathBuf>,
+    /// What `weircast-plan simulate` made; without it, the table that comes with the planner.
+    #[arg(long)]
+    offload: Option<PathBuf>,
+    /// Shows how everything was reckoned, line by line.
+    #[arg(long)]
+    working: bool,
+    /// Writes the plan as JSON too; `-`: to standard output, instead of text.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Writes the plan as one self-contained HTML page too.
+    #[arg(long)]
+    html: Option<PathBuf>,
+    #[command(flatten)]
+    instead: Instead,
+}
+
+/// Values that take the place of the scenario's.
+#[derive(Debug, Args)]
+struct Instead {
+    /// Viewers at the peak.
+    #[arg(long, allow_negative_numbers = true)]
+    viewers: Option<i64>,
+    /// Domains; 0: as many as make the fewest nodes.
+    #[arg(long, allow_negative_numbers = true)]
+    domains: Option<i64>,
+    /// Share of every resource that stays free.
+    #[arg(long, allow_negative_numbers = true)]
+    headroom: Option<f64>,
+    /// What may fail: none, node, domain.
+    #[arg(long, value_parser = word::<Survive>)]
+    survive: Option<Survive>,
+    /// The latency profile: classic, mid, low.
+    #[arg(long, value_parser = word::<Latency>)]
+    latency: Option<Latency>,
+    /// Cores of a cache.
+    #[arg(long, allow_negative_numbers = true)]
+    cores: Option<f64>,
+    /// Speed of a cache's network card, Mbit/s.
+    #[arg(long, allow_negative_numbers = true)]
+    nic_mbps: Option<f64>,
+    /// Memory of a cache, MiB.
+    #[arg(long, allow_negative_numbers = true)]
+    memory_mib: Option<i64>,
+    /// Descriptors of a cache.
+    #[arg(long, allow_negative_numbers = true)]
+    descriptors: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+struct CalibrateTask {
+    /// Where the calibration is written.
+    #[arg(short, long)]
+    out: PathBuf,
+    /// The folder of weircast-cache, weircast-load, weircast-index and weircast-route, built in release. Left out: this
+    /// program's own.
+    #[arg(long)]
+    programs: Option<PathBuf>,
+    /// CPUs of the server, as `taskset -c` takes them.
+    #[arg(long, default_value = "0")]
+    server_cpus: String,
+    /// CPUs of the load. Left out: all others.
+    #[arg(long)]
+    load_cpus: Option<String>,
+    /// Cores that --server-cpus are.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_023))]
+    cores: u32,
+    /// Ways of sending: http, pull, push.
+    #[arg(long, value_delimiter = ',', default_value = "http,pull,push", value_parser = word::<Way>)]
+    ways: Vec<Way>,
+    /// Rates, kbit/s: two that the streams planned for lie between.
+    #[arg(long, value_delimiter = ',', default_value = "2500,10000", value_parser = clap::value_parser!(u64).range(100..=40_000))]
+    kbps: Vec<u64>,
+    /// Most viewers to try: descriptors of one process bound them.
+    #[arg(long, default_value_t = 19_000, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000))]
+    viewers_max: u64,
+    /// Length of each measured span.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// The longest 99th percentile of lateness that counts as in time. By default what a cache's configuration allows a
+    /// chunk's fan-out before it refuses joins.
+    #[arg(long, default_value_t = Budget::default().fanout_max.millis() as f64)]
+    p99_ms_max: f64,
+    /// Measures only the most viewers: for `check`.
+    #[arg(long)]
+    only_capacities: bool,
+}
+
+#[derive(Debug, Args)]
+struct SimulateTask {
+    /// Where the table is written.
+    #[arg(short, long)]
+    out: PathBuf,
+    /// A scenario of the simulator with everything but uplinks and numbers of peers. Left out: its defaults, with the
+    /// profile's peers.
+    #[arg(long)]
+    base: Option<PathBuf>,
+    /// The latency profile; with --base, of that scenario's peers.
+    #[arg(long, default_value = "classic", value_parser = word::<Latency>)]
+    latency: Latency,
+    /// Mean uplinks over the stream's rate.
+    #[arg(long, value_delimiter = ',', default_value = "0.5,0.65,0.8,1,1.15,1.3,2,3")]
+    uplinks: Vec<f64>,
+    /// Peers.
+    #[arg(long, value_delimiter = ',', default_value = "60,200,600")]
+    peers: Vec<u32>,
+    /// Seeds of each.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    seeds: u64,
+    /// Simulated seconds of each run; left out, the scenario's.
+    #[arg(long)]
+    seconds: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct CheckTask {
+    /// The calibration that predicts; left out, the recorded one.
+    #[arg(long)]
+    calibration: Option<PathBuf>,
+    /// A calibration whose capacities are predicted.
+    #[arg(long)]
+    measured: Option<PathBuf>,
+    /// The table of offload that predicts; left out, the one that comes with the planner.
+    #[arg(long)]
+    offload: Option<PathBuf>,
+    /// A table of offload whose runs are predicted.
+    #[arg(long)]
+    simulated: Option<PathBuf>,
+    /// How far off a capacity may be, relative.
+    #[arg(long, default_value_t = 0.10)]
+    tolerance: f64,
+    /// How far off an offload may be, relative.
+    #[arg(long, default_value_t = 0.05)]
+    offload_tolerance: f64,
+}
+
+fn main() -> ExitCode {
+    let task = Arguments::parse().task;
+    let done = match task {
+        Task::Plan(task) => run_plan(&task).map(|()| true),
+        Task::Calibrate(task) => run_calibrate(&task).map(|()| true),
+        Task::Simulate(task) => run_simulate(&task).map(|()| true),
+        Task::Check(task) => run_check(&task),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("weircast-plan: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_plan(task: &PlanTask) -> Result<()> {
+    let text = read(&task.scenario)?;
+    let mut scenario: Scenario = toml::from_str(&text).with_context(|| task.scenario.display().to_string())?;
+    task.instead.put_into(&mut scenario);
+    let calibration = calibration(task.calibration.as_deref())?;
+    let table = offload(task.offload.as_deref())?;
+    let plan = plan(&scenario, &calibration, &table)?;
+    if let Some(path) = &task.html {
+        write(path, &report::html(&plan))?;
+    }
+    let json = serde_json::to_string_pretty(&plan).context("the plan as JSON")?;
+    match &task.json {
+        Some(path) if path.as_os_str() == "-" => {
+            println!("{json}");
+            return Ok(());
+        }
+        Some(path) => write(path, &json)?,
+        None => {}
+    }
+    print!("{}", report::text(&plan, task.working));
+    Ok(())
+}
+
+impl Instead {
+    fn put_into(&self, scenario: &mut Scenario) {
+        scenario.viewers = self.viewers.unwrap_or(scenario.viewers);
+        if let Some(count) = self.domains {
+            scenario.domains.count = count;
+            scenario.domains.shares.clear();
+        }
+        scenario.headroom = self.headroom.unwrap_or(scenario.headroom);
+        scenario.survive = self.survive.unwrap_or(scenario.survive);
+        scenario.latency = self.latency.unwrap_or(scenario.latency);
+        let cache = &mut scenario.cache;
+        cache.cores = self.cores.unwrap_or(cache.cores);
+        cache.nic_mbps = self.nic_mbps.unwrap_or(cache.nic_mbps);
+        cache.memory_mib = self.memory_mib.unwrap_or(cache.memory_mib);
+        cache.descriptors = self.descriptors.unwrap_or(cache.descriptors);
+    }
+}
+
+fn run_calibrate(task: &CalibrateTask) -> Result<()> {
+    let programs = match &task.programs {
+        Some(programs) => programs.clone(),
+        None => {
+            let own = std::env::current_exe().context("this program's own folder")?;
+            own.parent().context("a program lies in a folder")?.to_owned()
+        }
+    };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    if cpus < 2 {
+        bail!("this machine has one CPU: server and load would share it, and nothing could be said of either");
+    }
+    let load_cpus = task.load_cpus.clone().unwrap_or_else(|| format!("{}-{}", task.cores, cpus - 1));
+    let options = calibrate::Options {
+        programs,
+        server_cpus: Some(task.server_cpus.clone()),
+        load_cpus: Some(load_cpus),
+        cores: task.cores,
+        ways: task.ways.clone(),
+        kbps: task.kbps.clone(),
+        viewers_max: task.viewers_max,
+        seconds: task.seconds,
+        p99_ms_max: task.p99_ms_max,
+        only_capacities: task.only_capacities,
+    };
+    let words = |values: Vec<String>| values.join(",");
+    let command = format!(
+        "weircast-plan calibrate --ways {} --kbps {} --server-cpus {} --cores {}",
+        words(task.ways.iter().map(|way| way.word().to_owned()).collect()),
+        words(task.kbps.iter().map(u64::to_string).collect()),
+        task.server_cpus,
+        task.cores
+    );
+    let calibration = calibrate(&options, command, today(), &mut |line| eprintln!("{line}"))?;
+    write(&task.out, &serde_json::to_string_pretty(&calibration).context("the calibration as JSON")?)
+}
+
+fn run_simulate(task: &SimulateTask) -> Result<()> {
+    let mut base = weircast_sim::scenario::Scenario { peer: task.latency.profile().tuning(), ..Default::default() };
+    if let Some(path) = &task.base {
+        base = toml::from_str(&read(path)?).with_context(|| path.display().to_string())?;
+    }
+    base.duration_s = task.seconds.unwrap_or(base.duration_s);
+    let grid = Grid { base, uplinks: task.uplinks.clone(), peers: task.peers.clone(), seeds: task.seeds };
+    let origin = format!(
+        "weircast-plan simulate, {} s simulated, {} s of them warm-up, {} kbit/s, {} seed(s), {}",
+        grid.base.duration_s,
+        grid.base.warmup_s,
+        grid.base.stream.kbps,
+        grid.seeds,
+        today()
+    );
+    let tell = &mut |run: &OffloadRun| {
+        eprintln!(
+            "uplink {} with {} peers: offload {:.4}, continuity {:.4}, control {:.4}",
+            run.uplink, run.peers, run.offload, run.continuity, run.control
+        );
+    };
+    let table = simulate::table(&grid, task.latency, &origin, tell)?;
+    write(&task.out, &serde_json::to_string_pretty(&table).context("the table as JSON")?)
+}
+
+fn run_check(task: &CheckTask) -> Result<bool> {
+    let mut good = true;
+    let mut told = 0;
+    let mut tell = |(within, lines): (bool, Vec<String>)| {
+        good &= within;
+        told += lines.len();
+        lines.iter().for_each(|line| println!("{line}"));
+    };
+    if let Some(path) = &task.measured {
+        let predicting = calibration(task.calibration.as_deref())?;
+        tell(check::judge(&check::capacities(&predicting, &calibration(Some(path))?), task.tolerance));
+    }
+    if let Some(path) = &task.simulated {
+        let predicting = offload(task.offload.as_deref())?.read()?;
+        tell(check::judge(&check::offloads(&predicting, &offload(Some(path))?.runs), task.offload_tolerance));
+    }
+    if told == 0 {
+        bail!("nothing to compare: say --measured FILE or --simulated FILE");
+    }
+    Ok(good)
+}
+
+fn calibration(path: Option<&Path>) -> Result<Calibration> {
+    let Some(path) = path else { return Ok(Calibration::recorded()) };
+    let calibration: Calibration = serde_json::from_str(&read(path)?).with_context(|| path.display().to_string())?;
+    calibration.check().with_context(|| path.display().to_string())?;
+    Ok(calibration)
+}
+
+fn offload(path: Option<&Path>) -> Result<OffloadTable> {
+    let Some(path) = path else { return Ok(OffloadTable::recorded()) };
+    serde_json::from_str(&read(path)?).with_context(|| path.display().to_string())
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// A word as the scenario's file has it.
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|error| error.to_string())
+}
+
+/// The date, by the proleptic Gregorian calendar, in UTC.
+fn today() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let days = (since.as_secs() / 86_400) as i64 + 719_468;
+    let era = days / 146_097;
+    let of_era = days % 146_097;
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}

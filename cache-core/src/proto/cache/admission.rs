@@ -246,6 +246,9 @@ impl Admission {
     }
 }
 
+/// Memory of the host or cgroup that viewers leave free, in MiB, unless the configuration says otherwise (our guess).
+pub const MEMORY_RESERVE_MIB: u64 = 64;
+
 /// Descriptors that a cache needs beside its connections: rings, slab, logs, sockets of the control plane, three per
 /// shard (our guess, rounded up).
 pub const DESCRIPTORS_RESERVED: u64 = 128;

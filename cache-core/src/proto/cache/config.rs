@@ -2,6 +2,9 @@
 
 use crate::time::Span;
 
+/// Most streams of one cache: more than one machine's network carries (our guess).
+pub const STREAMS_MAX: u32 = 16_384;
+
 /// What can be tuned of streams and pulls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheKnobs {

@@ -46,10 +46,13 @@ pub struct IndexConfig {
     pub bounds: IndexBounds,
 }
 
+/// Memory of a peer in the registry, in bytes (`cache-core/tests/memory_of_peers.rs` measures it against this).
+pub const PEER_MEMORY_BYTES: u64 = 200;
+
 /// What is held at most. Each bound has its counter in [`super::IndexStats`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexBounds {
-    /// Peers of all streams: a million, about 200 MB.
+    /// Peers of all streams: a million ([`PEER_MEMORY_BYTES`] each).
     pub peers_max: usize,
     /// Peers of one stream.
     pub peers_per_stream_max: usize,

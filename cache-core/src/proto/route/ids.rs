@@ -30,6 +30,9 @@ pub const OVERFLOW_AREAS: u16 = 4;
 /// Areas whose walk is remembered: four times what one network type of IPv4 has as /16 (about 10 MB).
 pub const AREAS_MAX: usize = 4 * 65_536;
 
+/// Memory of a leased id, in bytes: 300 MB for 2 million.
+pub const ID_MEMORY_BYTES: u64 = 150;
+
 /// Leases looked at in one sweep: about 100 us of work.
 const SWEEP_LEASES: usize = 2048;
 
@@ -49,7 +52,7 @@ pub struct IdsConfig {
 }
 
 impl Default for IdsConfig {
-    /// 10 minutes (our guess: a viewer's pause), 2 million ids (about 300 MB), 4096 ids behind one /24 (a campus or a
+    /// 10 minutes (our guess: a viewer's pause), 2 million ids ([`ID_MEMORY_BYTES`] each), 4096 ids behind one /24 (a campus or a
     /// carrier's address translation; the index server's bound).
     fn default() -> IdsConfig {
         IdsConfig { lease: Span::from_secs(600), ids_max: 2_000_000, ids_per_prefix_max: 4096 }

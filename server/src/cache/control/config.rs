@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use cache_core::limits::{CACHES_PER_ANSWER_MAX, WINDOW_CHUNKS};
-use cache_core::proto::cache::admission::Budget;
-use cache_core::proto::cache::config::CacheKnobs;
+use cache_core::proto::cache::admission::{Budget, MEMORY_RESERVE_MIB};
+use cache_core::proto::cache::config::{CacheKnobs, STREAMS_MAX};
 use cache_core::proto::index::publish::{PublishRule, PublishRules};
 use cache_core::time::Span;
 use cache_core::wire::StreamName;
@@ -127,15 +127,12 @@ impl Default for CacheConfig {
             busy_max_permille: budget.busy_permille_max,
             fanout_ms_max: budget.fanout_max.millis(),
             bandwidth_max_mbps: 0,
-            memory_reserve_mib: 64,
+            memory_reserve_mib: MEMORY_RESERVE_MIB,
             alternates: Vec::new(),
             publish: Vec::new(),
         }
     }
 }
-
-/// More than one machine's network carries (our guess).
-const STREAMS_MAX: u32 = 16_384;
 
 /// What a stream is given room for when `streams_max` leaves it open: two segments.
 const STREAM_MIB: u64 = 4;

@@ -1,0 +1,262 @@
+//! What a core of a node does, as measured: the file that `weircast-plan calibrate` writes.
+//!
+//! A cache's capacity is measured as the most viewers who are served in time. From two rates of a stream follow the two
+//! numbers that are planned with: what it costs a core to send a chunk, and each MiB of it.
+//! ```text
+//!  core-seconds
+//!  for a chunk |              _.*  8 Mbit/s: 1 / (viewers x 5 chunks) for each core
+//!              |         _.-'
+//!              |    *.-'           2 Mbit/s
+//!              |_.-'
+//!         chunk '------------------ bytes of a chunk; the slope is the cost of bytes
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::sizes::{CHUNKS_PER_S, chunk_bytes};
+
+/// Version of the file; another one is refused.
+pub const VERSION: u32 = 1;
+
+/// A node, measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The command that measured it.
+    pub made_by: String,
+    /// When, in plain words.
+    pub date: String,
+    /// On which machine, in plain words.
+    pub host: String,
+    /// Whether the machine is the operator's own; `false` in what is shipped with the planner.
+    pub is_own: bool,
+    /// The most viewers in time, by way of sending and rate.
+    pub capacities: Vec<Capacity>,
+    /// Taking in a chunk (receiving, verifying, copying into the ring), in microseconds of control's core.
+    pub ingest_us: f64,
+    /// User memory of a cache for each viewer, in bytes.
+    pub viewer_bytes: f64,
+    /// Answering a question at an index server, in microseconds.
+    pub index_question_us: f64,
+    /// Answering a question at a route server, in microseconds.
+    pub route_question_us: f64,
+}
+
+/// How viewers are sent chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// `/live/NAME.ts`, as players do.
+    Http,
+    /// Chunk by chunk on request, as peers do.
+    Pull,
+    /// Each chunk unasked, as caches pull from each other.
+    Push,
+}
+
+impl Way {
+    /// Its word on the command line of `weircast-load`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Way::Http => "http",
+            Way::Pull => "pull",
+            Way::Push => "push",
+        }
+    }
+}
+
+/// One capacity.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capacity {
+    /// How.
+    pub way: Way,
+    /// The stream's rate, kbit/s.
+    pub kbps: f64,
+    /// Cores that the cache had.
+    pub cores: f64,
+    /// The most viewers who all got every chunk in time.
+    pub viewers: f64,
+    /// The 99th percentile of their lateness, in milliseconds.
+    pub p99_ms: f64,
+    /// The server's CPU-seconds for a GiB at that number.
+    pub cpu_s_per_gib: f64,
+}
+
+/// What sending costs a core.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SendCost {
+    /// A chunk, in microseconds.
+    pub chunk_us: f64,
+    /// Each MiB of it, in microseconds.
+    pub mib_us: f64,
+    /// The way that was measured: another one than asked for when that was not.
+    pub measured: Way,
+}
+
+/// Why a calibration cannot be used.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BadCalibration {
+    /// Another version.
+    #[error(
+        "the calibration has version {0}, this program reads {VERSION}: make it again with `weircast-plan calibrate`"
+    )]
+    Version(u32),
+    /// A number that cannot have been measured.
+    #[error(
+        "the calibration says {key} = {got}, which cannot have been measured: make it again with `weircast-plan calibrate`"
+    )]
+    Number {
+        /// Which.
+        key: &'static str,
+        /// What it says.
+        got: f64,
+    },
+    /// No capacity at all.
+    #[error("the calibration has no capacities: make it again with `weircast-plan calibrate`")]
+    Empty,
+}
+
+impl Capacity {
+    /// Core-seconds that sending one chunk took when all cores were full.
+    fn core_s(&self) -> f64 {
+        self.cores / (self.viewers * CHUNKS_PER_S)
+    }
+}
+
+impl Calibration {
+    /// What is planned with when the operator has measured nothing: recorded on the development machine.
+    pub fn recorded() -> Calibration {
+        let text = include_str!("../recorded/calibration.json");
+        serde_json::from_str(text).expect("a test reads the recorded file")
+    }
+
+    /// Looks at every number.
+    pub fn check(&self) -> Result<(), BadCalibration> {
+        if self.version != VERSION {
+            return Err(BadCalibration::Version(self.version));
+        }
+        if self.capacities.is_empty() {
+            return Err(BadCalibration::Empty);
+        }
+        let numbers = [
+            ("ingest_us", self.ingest_us),
+            ("index_question_us", self.index_question_us),
+            ("route_question_us", self.route_question_us),
+        ];
+        let of = |capacity: &Capacity| {
+            [("capacities.kbps", capacity.kbps), ("cores", capacity.cores), ("viewers", capacity.viewers)]
+        };
+        let all = numbers.into_iter().chain(self.capacities.iter().flat_map(of));
+        for (key, got) in all.chain([("viewer_bytes", self.viewer_bytes.max(f64::MIN_POSITIVE))]) {
+            if !(got > 0.0 && got.is_finite()) {
+                return Err(BadCalibration::Number { key, got });
+            }
+        }
+        Ok(())
+    }
+
+    /// The cost of sending by `way`; by the dearest that was measured when it was not. At least one capacity is there
+    /// ([`Calibration::check`]).
+    pub fn send(&self, way: Way) -> SendCost {
+        let measured = [Way::Http, Way::Pull, Way::Push];
+        let of = |way| fit(way, self.capacities.iter().filter(|capacity| capacity.way == way));
+        of(way).unwrap_or_else(|| {
+            let costs = measured.into_iter().filter_map(of);
+            let dearest =
+                costs.max_by(|a, b| a.core_s(chunk_bytes(2_000.0)).total_cmp(&b.core_s(chunk_bytes(2_000.0))));
+            dearest.expect("a checked calibration has a capacity")
+        })
+    }
+
+    /// The most viewers of a stream of `kbps`, sent everything by `way`, on `cores`.
+    pub fn viewers_max(&self, way: Way, kbps: f64, cores: f64) -> f64 {
+        cores / (self.send(way).core_s(chunk_bytes(kbps)) * CHUNKS_PER_S)
+    }
+}
+
+impl SendCost {
+    /// Core-seconds for a chunk of `bytes`.
+    pub fn core_s(&self, bytes: u64) -> f64 {
+        (self.chunk_us + self.mib_us * bytes as f64 / f64::from(1 << 20)) / 1e6
+    }
+}
+
+/// The straight line with the least relative errors; one through the origin when there is one rate only, or when the best
+/// line would say that a chunk or a byte costs less than nothing.
+fn fit<'a>(way: Way, capacities: impl Iterator<Item = &'a Capacity>) -> Option<SendCost> {
+    let points: Vec<(f64, f64)> = capacities
+        .map(|capacity| (chunk_bytes(capacity.kbps) as f64 / f64::from(1 << 20), capacity.core_s() * 1e6))
+        .collect();
+    if points.is_empty() {
+        return None;
+    }
+    let (mut w, mut wx, mut wy, mut wxx, mut wxy) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for (x, y) in &points {
+        let weight = 1.0 / (y * y);
+        w += weight;
+        wx += weight * x;
+        wy += weight * y;
+        wxx += weight * x * x;
+        wxy += weight * x * y;
+    }
+    let spread = w * wxx - wx * wx;
+    let slope = (w * wxy - wx * wy) / spread;
+    let chunk = (wy - slope * wx) / w;
+    let origin = SendCost { chunk_us: 0.0, mib_us: wxy / wxx, measured: way };
+    let is_line = spread > 1e-9 * w * wxx && slope > 0.0 && chunk >= 0.0;
+    Some(if is_line { SendCost { chunk_us: chunk, mib_us: slope, measured: way } } else { origin })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn capacity(way: Way, kbps: f64, viewers: f64) -> Capacity {
+        Capacity { way, kbps, cores: 1.0, viewers, p99_ms: 150.0, cpu_s_per_gib: 0.3 }
+    }
+
+    fn with(capacities: &[Capacity]) -> Calibration {
+        Calibration { capacities: capacities.to_vec(), ..Calibration::recorded() }
+    }
+
+    #[test]
+    fn what_is_recorded_can_be_used_and_says_that_it_is_not_the_operators() {
+        let recorded = Calibration::recorded();
+        assert_eq!(recorded.check(), Ok(()));
+        assert!(!recorded.is_own);
+    }
+
+    #[test]
+    fn a_capacity_is_its_own_prediction() {
+        let calibration = with(&[capacity(Way::Http, 2_000.0, 12_000.0), capacity(Way::Http, 8_000.0, 4_000.0)]);
+        for (kbps, viewers) in [(2_000.0, 12_000.0), (8_000.0, 4_000.0)] {
+            assert!((calibration.viewers_max(Way::Http, kbps, 1.0) / viewers - 1.0).abs() < 1e-9);
+            assert!((calibration.viewers_max(Way::Http, kbps, 3.0) / viewers - 3.0).abs() < 1e-9);
+        }
+        // 16.67 us for 50 152 bytes, 50 us for 200 152: 33.33 us for 150 000 bytes more; 4 Mbit/s has 50 000 bytes more
+        // than 2: 16.67 + 11.11 = 27.78 us, 5 times a second: 7 200 viewers.
+        assert!((calibration.viewers_max(Way::Http, 4_000.0, 1.0) - 7_200.0).abs() < 0.5);
+    }
+
+    #[test]
+    fn one_rate_gives_a_cost_of_bytes_alone() {
+        let calibration = with(&[capacity(Way::Pull, 2_000.0, 10_000.0)]);
+        let cost = calibration.send(Way::Pull);
+        assert_eq!((cost.chunk_us, cost.measured), (0.0, Way::Pull));
+        assert_eq!(calibration.send(Way::Http).measured, Way::Pull, "the one that is there");
+        // A line that would cost less than nothing at zero bytes.
+        let odd = with(&[capacity(Way::Pull, 2_000.0, 10_000.0), capacity(Way::Pull, 4_000.0, 3_000.0)]);
+        assert_eq!(odd.send(Way::Pull).chunk_us, 0.0);
+    }
+
+    #[test]
+    fn numbers_that_nobody_measured_are_refused() {
+        let broken = Calibration { ingest_us: -1.0, ..Calibration::recorded() };
+        assert_eq!(broken.check(), Err(BadCalibration::Number { key: "ingest_us", got: -1.0 }));
+        assert_eq!(with(&[]).check(), Err(BadCalibration::Empty));
+        assert_eq!(Calibration { version: 9, ..Calibration::recorded() }.check(), Err(BadCalibration::Version(9)));
+    }
+}
