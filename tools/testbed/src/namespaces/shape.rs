@@ -63,6 +63,6 @@ mod tests {
         let line = Shape::kbps(1_448).qdisc("add", "eth0");
         assert_eq!(line, "qdisc add dev eth0 root tbf rate 1514000bit burst 3028 limit 2097152\n");
         assert_eq!(Shape::kbps(0).payload_kbps(), 1);
-        assert_eq!(Shape::kbps(1_000_000).burst_bytes(), 261_394, "2 ms of a gigabit");
+        assert_eq!(Shape::kbps(1_000_000).burst_bytes(), 261_395, "2 ms of a gigabit");
     }
 }
