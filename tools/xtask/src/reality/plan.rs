@@ -1,13 +1,14 @@
 //! One plan, carried out twice: who arrives when, where, with which links.
 //!
 //! Addresses, places and arrivals are the simulator's: a region has the addresses `16.0.0.0 + region * 2^20` on and a
-//! city of its own; peers arrive evenly and stay; the stream begins with the first arrival.
+//! city of its own; peers arrive evenly, at a stream that has run for a while, and stay.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use cache_core::prng::Prng;
+use cache_core::proto::peer::Tuning;
 use serde::Serialize;
 use weircast_sim::scenario::{Audience, Caches, Network, Scenario, Stream, UplinkClass};
 use weircast_testbed::namespaces::HostPlan;
@@ -24,6 +25,12 @@ const PEERS_FROM: Ipv4Addr = Ipv4Addr::new(16, 0, 0, 1);
 /// The built-in stream has a key frame every 2 s.
 const JOIN_POINT_CHUNKS: u64 = 10;
 
+/// How long the stream runs before the first peer arrives, beside the play delay; as the simulator has it.
+const RUN_UP_S: u64 = 12;
+
+/// The part of its uplink that a peer is told to give to others: what it says besides needs the rest. Our guess.
+const UPLOAD_PERCENT: u64 = 97;
+
 /// The servers' ports, each in a namespace of its own.
 const PORTS: [u16; 3] = [7_200, 7_300, 7_400];
 
@@ -37,6 +44,10 @@ pub(crate) struct Plan {
     pub(crate) up_kbps: u64,
     pub(crate) down_kbps: u64,
     pub(crate) seed: u64,
+    /// How long the stream has run when the first peer arrives.
+    pub(crate) run_up_ms: u64,
+    /// Seconds of each link's rate that are measured.
+    pub(crate) rate_seconds: u64,
     /// What is simulated; rates and delay as measured once the real side has run.
     pub(crate) scenario: Scenario,
     /// Of each peer, by number.
@@ -56,6 +67,9 @@ impl Plan {
         ensure!(side > 0 && side * side == regions && regions <= 64, "--regions must be 1, 4, 9, 16, 25, 36, 49 or 64");
         let times = |factor: f64| (kbps as f64 * factor).round().max(1.0) as u64;
         let (up_kbps, down_kbps) = (times(uplink), times(downlink));
+        let tuning = Tuning { upload_kbps: (up_kbps * UPLOAD_PERCENT / 100).max(1), ..Tuning::default() };
+        let run_up_ms = if options.quick { 1_000 } else { RUN_UP_S * 1_000 + tuning.play_delay_ms };
+        let rate_seconds = if options.quick { 1 } else { 4 };
         let scenario = Scenario {
             name: "reality".to_owned(),
             duration_s: seconds,
@@ -78,11 +92,25 @@ impl Plan {
                 uplink: vec![UplinkClass { share: 1.0, up: uplink, down: downlink }],
                 ..Audience::default()
             },
+            peer: tuning,
             ..Scenario::default()
         };
         let mut rng = Prng::new(seed);
         let regions = (0..peers).map(|_| rng.below(regions as usize) as u32).collect();
-        Ok(Plan { peers, seconds, arrive_s: arrive, kbps, up_kbps, down_kbps, seed, scenario, regions })
+        let arrive_s = arrive;
+        Ok(Plan {
+            peers,
+            seconds,
+            arrive_s,
+            kbps,
+            up_kbps,
+            down_kbps,
+            seed,
+            run_up_ms,
+            rate_seconds,
+            scenario,
+            regions,
+        })
     }
 
     /// The hosts: route, index, cache, publisher, then the peers.

@@ -1,5 +1,6 @@
 //! The real side: servers, publisher and peers, each in a namespace of its own.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,9 +32,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Round trips that the delay is the middle of.
 const TRIPS: usize = 1_000;
 
-/// Seconds of uplink that its rate is measured with.
-const RATE_SECONDS: u64 = 4;
-
 const ROUTE: usize = 0;
 const INDEX: usize = 1;
 const CACHE: usize = 2;
@@ -52,6 +50,8 @@ pub(crate) struct Real {
     pub(crate) load: Load,
     /// Peers that ended badly or never played.
     pub(crate) troubles: Vec<String>,
+    /// The peers' own counters, added up, those that are not 0.
+    counters: BTreeMap<String, u64>,
     viewers: Vec<Viewer>,
 }
 
@@ -83,7 +83,7 @@ impl Field<'_> {
         let hosts = self.network.hosts();
         let (cache, peer) = (&hosts[CACHE], &hosts[PEERS]);
         let delay = probe::one_way_delay(peer, cache, TRIPS)?;
-        let bytes = |kbps: u64| kbps * 125 * RATE_SECONDS;
+        let bytes = |kbps: u64| kbps * 125 * plan.rate_seconds;
         let rate = |bps: f64, kbps: u64| bps / 1e3 / kbps as f64;
         let up_rate = rate(probe::tcp_bps(peer, cache, bytes(plan.up_kbps))?, plan.up_kbps);
         let down_rate = rate(probe::tcp_bps(cache, peer, bytes(plan.down_kbps))?, plan.down_kbps);
@@ -91,9 +91,10 @@ impl Field<'_> {
         let tuning = toml::to_string(&plan.scenario.peer)?;
         let config = self.write("peer.toml", &format!("[peer]\n{tuning}"))?;
 
+        self.start("publisher", PUBLISHER, "weircast-peer", &publish(plan))?;
+        self.wait(Instant::now() + Duration::from_millis(plan.run_up_ms))?;
         let mut meter = Meter::new();
         let begun = Instant::now();
-        self.start("publisher", PUBLISHER, "weircast-peer", &publish(plan))?;
         for peer in 0..plan.peers as usize {
             self.wait(begun + plan.arrival(peer))?;
             self.start_peer(peer, &config)?;
@@ -105,7 +106,7 @@ impl Field<'_> {
         for (process, _) in &self.peers {
             process.terminate();
         }
-        let (mut viewers, mut troubles) = (Vec::new(), Vec::new());
+        let (mut viewers, mut troubles, mut counters) = (Vec::new(), Vec::new(), BTreeMap::new());
         let watched = begun.elapsed();
         for (at, (process, report)) in self.peers.iter_mut().enumerate() {
             match read(process, report) {
@@ -115,12 +116,13 @@ impl Field<'_> {
                         troubles.push(format!("peer {at} never played"));
                     }
                     viewers.push(viewer);
+                    count(&report, &mut counters);
                 }
                 Err(error) => troubles.push(format!("{error:#}")),
             }
         }
         let figures = Figures::of(&viewers, watched.saturating_sub(plan.arrival(plan.peers as usize / 2)));
-        Ok(Real { figures, delay_ms: delay.as_secs_f64() * 1e3, up_rate, down_rate, load, troubles, viewers })
+        Ok(Real { figures, delay_ms: delay.as_secs_f64() * 1e3, up_rate, down_rate, load, troubles, counters, viewers })
     }
 
     fn start_servers(&mut self, plan: &Plan) -> Result<()> {
@@ -212,4 +214,14 @@ fn read(process: &mut Process, path: &Path) -> Result<Value> {
     }
     let text = std::fs::read(path).with_context(said)?;
     serde_json::from_slice(&text).with_context(|| format!("{}'s report is not JSON", process.name()))
+}
+
+/// Adds a peer's counters.
+fn count(report: &Value, counters: &mut BTreeMap<String, u64>) {
+    let peer = report["counters"]["peer"].as_object();
+    for (name, value) in peer.into_iter().flatten().filter_map(|(name, value)| Some((name, value.as_u64()?))) {
+        if value > 0 {
+            *counters.entry(name.clone()).or_default() += value;
+        }
+    }
 }
