@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weircast_sim::report::Report;
 
 use crate::perf::outcome::Outcome;
 
 /// What one real viewer says.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Viewer {
     /// From its process' beginning to the first chunk played; nothing when none was.
     pub(crate) startup_ms: Option<f64>,
@@ -30,7 +30,7 @@ pub(crate) struct Viewer {
 }
 
 /// A run's figures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figures {
     pub(crate) offload: f64,
     pub(crate) startup_p50_ms: f64,

@@ -1,12 +1,12 @@
 //! What the machine had left while the real peers ran: a figure that the machine bounds says nothing about the protocol.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Above this share of all processors the machine is what was measured. Our guess: with a fifth left, nobody waits long.
 const BUSY_MAX: f64 = 0.8;
 
 /// The machine's time.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Load {
     /// Share of all processors' time that was used, after the last arrival.
     pub(crate) busy: f64,

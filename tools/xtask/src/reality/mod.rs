@@ -23,12 +23,12 @@ mod plan;
 mod real;
 mod simulated;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 use weircast_testbed::{Programs, namespaces};
 
 use crate::cargo;
@@ -36,6 +36,7 @@ use crate::perf::outcome::Outcome;
 use crate::perf::{facts, record};
 use figures::Comparison;
 use plan::Plan;
+use real::Real;
 
 /// How far offload, start-up and continuity may be apart.
 const APART_MAX: f64 = 0.10;
@@ -78,6 +79,9 @@ pub(crate) struct Options {
     /// Uses the programs beside this one (a debug build), builds nothing, and judges no difference: does it run?
     #[arg(long, conflicts_with = "record")]
     quick: bool,
+    /// Runs no real peers: takes plan and figures of a run that --json or --record has left.
+    #[arg(long, value_name = "FILE.json", conflicts_with_all = ["record", "quick"])]
+    against: Option<PathBuf>,
     /// Writes both sides' figures to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -90,22 +94,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
         signal_hook::flag::register(signal, stop.clone())?;
     }
-    let mut plan = Plan::new(options)?;
-    if let Err(error) = namespaces::permitted() {
-        if options.quick {
-            println!("SKIP: {error:#}");
-            return Ok(());
-        }
-        return Err(error.context("the real side needs network namespaces"));
-    }
-    let programs = programs(options.quick)?;
-    if stop.load(Ordering::Relaxed) {
-        bail!("interrupted");
-    }
     let host = facts::machine();
-    eprintln!("real: {}", plan.line());
-    let real = real::run(&plan, &programs, &stop)?;
-    plan.measured(&real);
+    let Some((plan, real)) = real_side(options, &stop)? else { return Ok(()) };
     eprintln!("simulated: {} runs with the same parameters", options.runs);
     let simulated = simulated::run(&plan, options.runs, &stop)?;
     let comparison = Comparison::new(&real.figures, &simulated, APART_MAX);
@@ -142,6 +132,37 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         comparison.verdict()?;
     }
     Ok(())
+}
+
+/// A run, new or recorded; nothing, said, where a quick one is not permitted.
+fn real_side(options: &Options, stop: &AtomicBool) -> Result<Option<(Plan, Real)>> {
+    if let Some(path) = &options.against {
+        return recorded(path).with_context(|| format!("{} holds no run", path.display())).map(Some);
+    }
+    let mut plan = Plan::new(options)?;
+    if let Err(error) = namespaces::permitted() {
+        if options.quick {
+            println!("SKIP: {error:#}");
+            return Ok(None);
+        }
+        return Err(error.context("the real side needs network namespaces"));
+    }
+    let programs = programs(options.quick)?;
+    if stop.load(Ordering::Relaxed) {
+        bail!("interrupted");
+    }
+    eprintln!("real: {}", plan.line());
+    let real = real::run(&plan, &programs, stop)?;
+    plan.measured(&real);
+    Ok(Some((plan, real)))
+}
+
+fn recorded(path: &Path) -> Result<(Plan, Real)> {
+    let all: Value = serde_json::from_slice(&std::fs::read(path)?)?;
+    // A record has the run among others of its experiment.
+    let run = all.pointer("/runs/0").unwrap_or(&all);
+    let part = |name: &str| run.get(name).cloned().with_context(|| format!("no `{name}`"));
+    Ok((serde_json::from_value(part("plan")?)?, serde_json::from_value(part("real")?)?))
 }
 
 /// Release programs of this tree, just built; those beside this one when `quick`.

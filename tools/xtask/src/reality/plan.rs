@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use cache_core::prng::Prng;
 use cache_core::proto::peer::Tuning;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use weircast_sim::scenario::{Audience, Caches, Network, Scenario, Stream, UplinkClass};
 use weircast_testbed::namespaces::HostPlan;
 use weircast_testbed::namespaces::shape::Shape;
@@ -35,7 +35,7 @@ const UPLOAD_PERCENT: u64 = 97;
 const PORTS: [u16; 3] = [7_200, 7_300, 7_400];
 
 /// The experiment.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) peers: u32,
     pub(crate) seconds: u64,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weircast_testbed::namespaces::{Network, probe};
 use weircast_testbed::workdir::{Workdir, tail};
@@ -39,7 +39,7 @@ const PUBLISHER: usize = 3;
 const PEERS: usize = 4;
 
 /// What came out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Real {
     pub(crate) figures: Figures,
     /// Measured between two idle peers, one way.
