@@ -73,6 +73,11 @@ impl BufferMap {
         self.base = base;
     }
 
+    /// The bits, slot 0 the lowest of the first word.
+    pub const fn words(&self) -> &[u64; 4] {
+        &self.bits.data
+    }
+
     /// How many chunks are held.
     pub fn count(&self) -> usize {
         self.bits.count_ones()

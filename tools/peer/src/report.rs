@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use cache_core::peer_id::PeerId;
+use cache_core::proto::peer::quality::Quality;
 use cache_core::proto::peer::{Snapshot, Stats};
-use cache_core::time::WallClock;
+use cache_core::time::{Span, WallClock};
 use cache_core::units::DomainId;
 use serde::Serialize;
 
@@ -41,6 +42,8 @@ pub(crate) struct Report<'a> {
     /// Played in time of those due; 1 before any was due.
     pub(crate) continuity: f64,
     pub(crate) stalls: u64,
+    /// What the viewer got, by the definitions that the simulator shares.
+    pub(crate) quality: ViewerQuality,
     pub(crate) chunks_verified: u64,
     pub(crate) chunks_wrong: u64,
     pub(crate) chunks_refused: u64,
@@ -60,6 +63,37 @@ pub(crate) struct Report<'a> {
 pub(crate) struct Lag {
     pub(crate) p50: Option<u64>,
     pub(crate) p95: Option<u64>,
+}
+
+/// What the viewer got ([`cache_core::proto::peer::quality`]).
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct ViewerQuality {
+    /// From the peer's start to its first chunk played.
+    pub(crate) startup_ms: Option<u64>,
+    pub(crate) chunks_due: u64,
+    pub(crate) chunks_played: u64,
+    pub(crate) continuity: f64,
+    /// Times in which nothing was shown: chunks missed or left out, or play-out standing still.
+    pub(crate) stalls: u64,
+    pub(crate) stalled_ms: u64,
+    pub(crate) stall_longest_ms: u64,
+    pub(crate) watched_ms: u64,
+}
+
+impl ViewerQuality {
+    fn of(quality: &Quality) -> ViewerQuality {
+        let counts = quality.counts();
+        ViewerQuality {
+            startup_ms: quality.startup().map(Span::millis),
+            chunks_due: counts.due,
+            chunks_played: counts.played,
+            continuity: counts.continuity(),
+            stalls: counts.stalls,
+            stalled_ms: counts.stalled.millis(),
+            stall_longest_ms: counts.stall_longest.millis(),
+            watched_ms: counts.watched.millis(),
+        }
+    }
 }
 
 /// All counters, by part.
@@ -89,6 +123,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) started_at: WallClock,
     pub(crate) first_byte: Option<WallClock>,
     pub(crate) lags: &'a Histogram,
+    pub(crate) quality: &'a Quality,
     pub(crate) stats: &'a Stats,
     /// The last one before the end began.
     pub(crate) snapshot: &'a Snapshot,
@@ -118,6 +153,7 @@ impl<'a> Report<'a> {
             chunks_missed: s.stats.chunks_missed,
             continuity: s.stats.continuity(),
             stalls: s.stats.stalls,
+            quality: ViewerQuality::of(s.quality),
             chunks_verified: s.stats.chunks_verified,
             chunks_wrong: s.stats.chunks_wrong,
             chunks_refused: s.stats.chunks_refused,
@@ -171,7 +207,8 @@ fn beside(path: &Path) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use cache_core::proto::peer::{Peer, PeerConfig, Tuning};
-    use cache_core::time::{Span, Time};
+    use cache_core::time::Time;
+    use cache_core::units::ChunkSeq;
 
     use super::*;
 
@@ -188,6 +225,9 @@ mod tests {
         let mut stats = Stats { chunks_due: 10, chunks_played: 9, chunks_missed: 1, ..Stats::default() };
         stats.bytes_by_source.insert("127.0.0.9:80".parse().expect("an address"), 5);
         let snapshot = snapshot();
+        let mut quality = Quality::new(Time::ZERO);
+        quality.played(Time::from_millis(700), ChunkSeq::new(1), Span::from_millis(200));
+        quality.missed(Time::from_millis(900), ChunkSeq::new(2));
         let report = Report::new(Sources {
             stream: "news",
             ended: "left".into(),
@@ -195,6 +235,7 @@ mod tests {
             started_at: WallClock::from_micros(1_000_000),
             first_byte: Some(WallClock::from_micros(1_900_999)),
             lags: &lags,
+            quality: &quality,
             stats: &stats,
             snapshot: &snapshot,
             net: NetCounters::default(),
@@ -215,6 +256,8 @@ mod tests {
         ] {
             assert_eq!(json[key].to_string(), value, "{key}");
         }
+        let quality = &json["quality"];
+        assert_eq!((quality["startup_ms"].as_u64(), quality["stalls"].as_u64()), (Some(700), Some(1)));
         assert!(json["counters"]["peer"]["chunks_late"].is_u64() && json["counters"]["net"]["garbage"].is_u64());
     }
 

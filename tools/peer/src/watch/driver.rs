@@ -1,6 +1,7 @@
 //! Between the machine and the sockets: carries inputs in and outputs out, and holds the bytes that chunk names mean.
 
 use cache_core::outbox::Outbox;
+use cache_core::proto::peer::quality::Quality;
 use cache_core::proto::peer::{End, Input, LinkId, Output, Peer, Snapshot, State};
 use cache_core::sign::{KeyRing, stream_id};
 use cache_core::time::{Span, Time, WallClock};
@@ -33,6 +34,7 @@ pub(super) struct Driver<T: Transport> {
     keys: KeyRing,
     store: Store,
     lags: Histogram,
+    quality: Quality,
     /// The poll said that datagrams wait.
     pub(super) datagrams_wait: bool,
     /// Why the machine has finished, once it has.
@@ -59,6 +61,7 @@ impl<T: Transport> Driver<T> {
             keys,
             store: Store::default(),
             lags: Histogram::default(),
+            quality: Quality::new(Time::ZERO),
             datagrams_wait: false,
             finished: None,
             lately,
@@ -69,6 +72,7 @@ impl<T: Transport> Driver<T> {
 
     /// Joins.
     pub(super) fn start(&mut self, now: Now) {
+        self.quality = Quality::new(now.time);
         self.handle(now, Input::Start, None);
         self.links.flush_all(now.time);
     }
@@ -76,6 +80,7 @@ impl<T: Transport> Driver<T> {
     /// Says farewell.
     pub(super) fn leave(&mut self, now: Now) {
         self.lately = self.peer.snapshot(now.time);
+        self.quality.finish(now.time);
         self.handle(now, Input::Leave, None);
         self.links.flush_all(now.time);
     }
@@ -155,6 +160,7 @@ impl<T: Transport> Driver<T> {
             started_at,
             first_byte: self.playout.first_byte(),
             lags: &self.lags,
+            quality: &self.quality,
             stats: self.peer.stats(),
             snapshot: &self.lately,
             net,
@@ -225,7 +231,10 @@ impl<T: Transport> Driver<T> {
             },
             Output::Forget { before } => self.store.forget(before),
             Output::Play { seq } => self.play(now, seq),
-            Output::Missed { seq } => tracing::debug!(%seq, "chunk missed"),
+            Output::Missed { seq } => {
+                self.quality.missed(now.time, seq);
+                tracing::debug!(%seq, "chunk missed");
+            }
             Output::Finished { end } => {
                 tracing::info!(?end, "finished");
                 self.finished = Some(end);
@@ -236,6 +245,7 @@ impl<T: Transport> Driver<T> {
     fn play(&mut self, now: Now, seq: ChunkSeq) {
         let Some(chunk) = self.store.get(seq) else { return self.lack(seq) };
         self.lags.record(now.wall.since(chunk.header.published));
+        self.quality.played(now.time, seq, Span::from_millis(u64::from(chunk.header.duration_ms)));
         self.playout.play(now, chunk);
     }
 

@@ -1,13 +1,15 @@
 //! A rate as the kernel's token bucket (`tc-tbf`).
 //!
-//! The rate is the payload's: what a TCP connection delivers to its reader. The bucket counts whole Ethernet frames, so
-//! that it gets the headers' share in addition. It saves up two frames only, so that a chunk leaves at the rate and not in
-//! a burst; a segment that the sender left to the network card to cut (TSO) is cut by the bucket.
+//! The rate is that of IP packets, as an access line is sold. The bucket counts whole Ethernet frames, so that it gets
+//! their heads in addition. It saves up two frames only, so that a chunk leaves at the rate and not in a burst; a segment
+//! that the sender left to the network card to cut (TSO) is cut by the bucket.
 
-/// Bytes of payload in a full frame: 1 500 less 20 of IPv4 and 32 of TCP with time stamps.
+/// Bytes of TCP's payload in a full packet: 1 500 less 20 of IPv4 and 32 of TCP with time stamps.
 const PAYLOAD_BYTES: u64 = 1_448;
 
-/// Bytes of a full frame as the bucket counts it: 1 500 and 14 of Ethernet.
+const PACKET_BYTES: u64 = 1_500;
+
+/// Bytes of a full packet's frame as the bucket counts it.
 const FRAME_BYTES: u64 = 1_514;
 
 /// Frames that may leave at once; the kernel needs one at the least.
@@ -22,23 +24,23 @@ const LIMIT_BYTES: u64 = 2 << 20;
 /// One direction of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    payload_kbps: u64,
+    kbps: u64,
 }
 
 impl Shape {
-    /// So many kilobits of payload per second; at least 1.
-    pub const fn kbps(payload_kbps: u64) -> Shape {
-        Shape { payload_kbps: if payload_kbps == 0 { 1 } else { payload_kbps } }
+    /// So many kilobits of IP packets per second; at least 1.
+    pub const fn kbps(kbps: u64) -> Shape {
+        Shape { kbps: if kbps == 0 { 1 } else { kbps } }
     }
 
-    /// What was asked for.
+    /// What one TCP connection delivers to its reader, at the most.
     pub const fn payload_kbps(self) -> u64 {
-        self.payload_kbps
+        self.kbps * PAYLOAD_BYTES / PACKET_BYTES
     }
 
     /// Bits of frames per second.
     const fn frame_bps(self) -> u64 {
-        self.payload_kbps * 1_000 * FRAME_BYTES / PAYLOAD_BYTES
+        self.kbps * 1_000 * FRAME_BYTES / PACKET_BYTES
     }
 
     const fn burst_bytes(self) -> u64 {
@@ -60,9 +62,9 @@ mod tests {
 
     #[test]
     fn headers_come_on_top() {
-        let line = Shape::kbps(1_448).qdisc("add", "eth0");
+        let line = Shape::kbps(1_500).qdisc("add", "eth0");
         assert_eq!(line, "qdisc add dev eth0 root tbf rate 1514000bit burst 3028 limit 2097152\n");
-        assert_eq!(Shape::kbps(0).payload_kbps(), 1);
-        assert_eq!(Shape::kbps(1_000_000).burst_bytes(), 261_395, "2 ms of a gigabit");
+        assert_eq!((Shape::kbps(0).kbps, Shape::kbps(3_000).payload_kbps()), (1, 2_896));
+        assert_eq!(Shape::kbps(1_000_000).burst_bytes(), 252_333, "2 ms of a gigabit");
     }
 }

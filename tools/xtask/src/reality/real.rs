@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use weircast_testbed::namespaces::shape::Shape;
 use weircast_testbed::namespaces::{Network, probe};
 use weircast_testbed::workdir::{Workdir, tail};
 use weircast_testbed::{Process, Programs};
@@ -44,7 +45,7 @@ pub(crate) struct Real {
     pub(crate) figures: Figures,
     /// Measured between two idle peers, one way.
     pub(crate) delay_ms: f64,
-    /// What passed an idle peer's uplink and downlink, over what was configured.
+    /// What passed an idle peer's uplink and downlink, over what the configured rate leaves of it beside packets' heads.
     pub(crate) up_rate: f64,
     pub(crate) down_rate: f64,
     pub(crate) load: Load,
@@ -84,7 +85,7 @@ impl Field<'_> {
         let (cache, peer) = (&hosts[CACHE], &hosts[PEERS]);
         let delay = probe::one_way_delay(peer, cache, TRIPS)?;
         let bytes = |kbps: u64| kbps * 125 * plan.rate_seconds;
-        let rate = |bps: f64, kbps: u64| bps / 1e3 / kbps as f64;
+        let rate = |bps: f64, kbps: u64| bps / 1e3 / Shape::kbps(kbps).payload_kbps() as f64;
         let up_rate = rate(probe::tcp_bps(peer, cache, bytes(plan.up_kbps))?, plan.up_kbps);
         let down_rate = rate(probe::tcp_bps(cache, peer, bytes(plan.down_kbps))?, plan.down_kbps);
         self.start_servers(plan)?;
