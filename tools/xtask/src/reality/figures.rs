@@ -66,10 +66,10 @@ impl Viewer {
         let at = |path: &str| report.pointer(path).and_then(Value::as_f64);
         let number = |path: &str| at(path).unwrap_or(0.0);
         Viewer {
-            startup_ms: at("/startup_ms"),
-            due: number("/chunks_due"),
-            played: number("/chunks_played"),
-            stalls: number("/stalls"),
+            startup_ms: at("/quality/startup_ms"),
+            due: number("/quality/chunks_due"),
+            played: number("/quality/chunks_played"),
+            stalls: number("/quality/stalls"),
             lag_ms: at("/lag_ms/p50"),
             from_peers: number("/bytes_from_peers"),
             from_caches: number("/bytes_from_caches"),
