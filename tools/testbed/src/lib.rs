@@ -15,6 +15,7 @@
 //! | [`ffmpeg`] | the media tools of the host, or `SKIP: needs ffmpeg` |
 //! | [`media`] | streams whose bytes are known; whether what was played is what was published |
 //! | [`http`], [`native`] | as much of an HTTP client, and of a viewer, as the tests need |
+//! | [`namespaces`] | a network of its own for each program, with rates; needs root |
 //! | [`restart`] | a cache that is killed under load, again and again |
 //! | [`wait`] | waiting on a condition with a deadline, never for a time |
 //!
@@ -28,6 +29,7 @@ pub mod cluster;
 pub mod ffmpeg;
 pub mod http;
 pub mod media;
+pub mod namespaces;
 pub mod native;
 pub mod process;
 pub mod programs;

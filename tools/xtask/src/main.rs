@@ -1,10 +1,11 @@
 //! `cargo xtask demo` shows the whole system at work; `cargo xtask test` runs every check there is; `cargo xtask
-//! perf`, `perf-viewers` and `perf-restart` measure.
+//! perf`, `perf-viewers` and `perf-restart` measure; `cargo xtask reality` holds the simulator against real peers.
 //!
 //! | module | its one job |
 //! |---|---|
 //! | [`demo`] | a stream through two domains, with viewers, a live view and a report |
 //! | [`perf`] | the experiments of `perf/README.md` |
+//! | [`reality`] | real peers in namespaces of their own, and the simulator with the same parameters |
 //! | [`restart`] | one of them alone, with everything to choose: kills and restarts |
 //! | [`host`] | packages of the machine |
 //! | [`test`] | format, clippy, builds and all tests, in order, up to the first failure |
@@ -14,6 +15,7 @@ mod cargo;
 mod demo;
 mod host;
 mod perf;
+mod reality;
 mod restart;
 mod test;
 
@@ -43,6 +45,9 @@ enum Task {
     /// Kills a cache under load at random moments, 200 times, starts it again and compares all that it serves with what
     /// was published; tells how long viewers wait.
     PerfRestart(restart::Options),
+    /// Runs real peers in network namespaces with rates of their own, and the simulator with the same parameters; fails
+    /// when offload, start-up or continuity differ by more than 10 %. Needs root. See perf/README.md.
+    Reality(reality::Options),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +59,7 @@ fn main() -> ExitCode {
         Task::Perf(options) => perf::run(&options),
         Task::PerfViewers(options) => perf::viewers(&options),
         Task::PerfRestart(options) => restart::run(&options),
+        Task::Reality(options) => reality::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -34,8 +34,11 @@ pub(crate) const RETRANSMIT_US: u64 = 200_000;
 /// Payload of a TCP segment.
 const SEGMENT_BYTES: u64 = 1_448;
 
-/// IP and TCP, or UDP, headers of a message that fits one packet.
-const HEADERS_BYTES: u64 = 40;
+/// IP and TCP headers, time stamps included, of each segment.
+const HEADERS_BYTES: u64 = 52;
+
+/// IP and UDP headers of a datagram.
+const DATAGRAM_HEADERS_BYTES: u64 = 28;
 
 const SEGMENTS_MAX: usize = 1_024;
 
@@ -87,12 +90,15 @@ impl Host {
     }
 
     /// Takes the downlink for `bytes` whose last one would be there `now`: when it is.
-    fn occupy_down(&mut self, now: u64, bytes: u64) -> u64 {
+    ///
+    /// `largest_us` is the time of the largest message, which may have begun so long ago: a small one that arrives while it
+    /// comes in takes its own time only, and not what the large one has used until then.
+    fn occupy_down(&mut self, now: u64, bytes: u64, largest_us: u64) -> u64 {
         if self.down_bps == 0 {
             return now;
         }
-        self.down_free = now.max(self.down_free + transmission_us(bytes, self.down_bps));
-        self.down_free
+        self.down_free = self.down_free.max(now.saturating_sub(largest_us)) + transmission_us(bytes, self.down_bps);
+        now.max(self.down_free)
     }
 
     /// How much is queued in front of the uplink.
@@ -318,7 +324,9 @@ impl Fabric {
 
     /// Sends a datagram.
     pub(crate) fn datagram(&mut self, from: u32, to: SocketAddr, body: Datagram) {
-        let Some(bytes) = body.encode(&self.cluster).map(|packet| packet.len() as u64 + HEADERS_BYTES) else { return };
+        let Some(bytes) = body.encode(&self.cluster).map(|packet| packet.len() as u64 + DATAGRAM_HEADERS_BYTES) else {
+            return;
+        };
         let Some(to_node) = self.node_at(to) else { return };
         let translated = to.port() == place::TRANSLATED_PORT;
         let unasked = !self.host(to_node).dialable && !translated;
@@ -360,7 +368,8 @@ impl Fabric {
             _ => return Some(event),
         };
         let now = self.now.micros();
-        let there = if through { now } else { self.hosts[to as usize].occupy_down(now, bytes) };
+        let largest = transmission_us(self.wire_bytes_of_chunk(), self.host(to).down_bps);
+        let there = if through { now } else { self.hosts[to as usize].occupy_down(now, bytes, largest) };
         if there <= now {
             return Some(event);
         }

@@ -10,40 +10,55 @@ use super::stage::Stage;
 
 /// Facts of this host at the start of an experiment.
 pub(crate) fn of(stage: &Stage) -> Value {
+    let mut facts = machine();
+    let more = json!({
+        "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "shmem_enabled": read("/sys/kernel/mm/transparent_hugepage/shmem_enabled"),
+        "tmpfs_huge_always": stage.dirs.huge.is_some(),
+        "server_cpus": stage.cpus.server,
+        "load_cpus": stage.cpus.load,
+        "quick": stage.quick,
+        "pairs": stage.pairs,
+        "nginx": rivals::find("nginx").and_then(|path| output(&path, &["-v"])),
+        "icecast2": rivals::find("icecast2").and_then(|path| output(&path, &["-v"])),
+        "varnish": rivals::find("varnishd").and_then(|path| output(&path, &["-V"])),
+    });
+    if let (Some(facts), Value::Object(more)) = (facts.as_object_mut(), more) {
+        facts.extend(more);
+    }
+    facts
+}
+
+/// Facts of this host and tree that any experiment is read with.
+pub(crate) fn machine() -> Value {
     json!({
         "kernel": read("/proc/sys/kernel/osrelease"),
         "cpu": field("/proc/cpuinfo", "model name"),
         "cpus": std::thread::available_parallelism().map_or(0, |count| count.get()),
-        "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "hypervisor": field("/proc/cpuinfo", "flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
         "memory": field("/proc/meminfo", "MemTotal"),
         "load_average": read("/proc/loadavg"),
-        "shmem_enabled": read("/sys/kernel/mm/transparent_hugepage/shmem_enabled"),
-        "tmpfs_huge_always": stage.dirs.huge.is_some(),
         "congestion_control": read("/proc/sys/net/ipv4/tcp_congestion_control"),
         "tcp_wmem": read("/proc/sys/net/ipv4/tcp_wmem"),
         "tcp_rmem": read("/proc/sys/net/ipv4/tcp_rmem"),
         "open_files": std::fs::read_to_string("/proc/self/limits").ok().and_then(|limits| {
             limits.lines().find_map(|line| line.strip_prefix("Max open files")).map(|rest| rest.trim().to_owned())
         }),
-        "server_cpus": stage.cpus.server,
-        "load_cpus": stage.cpus.load,
-        "quick": stage.quick,
-        "pairs": stage.pairs,
         "commit": output(Path::new("git"), &["rev-parse", "--short", "HEAD"]),
         "rustc": output(Path::new("rustc"), &["--version"]),
-        "nginx": rivals::find("nginx").and_then(|path| output(&path, &["-v"])),
-        "icecast2": rivals::find("icecast2").and_then(|path| output(&path, &["-v"])),
-        "varnish": rivals::find("varnishd").and_then(|path| output(&path, &["-V"])),
     })
 }
 
 /// One line for a person.
 pub(crate) fn line(facts: &Value) -> String {
     let text = |key: &str| facts[key].as_str().unwrap_or("?").to_owned();
-    let huge = if facts["tmpfs_huge_always"] == true { "huge pages" } else { "no huge pages" };
+    let huge = match facts["tmpfs_huge_always"].as_bool() {
+        Some(true) => "huge pages, ",
+        Some(false) => "no huge pages, ",
+        None => "",
+    };
     format!(
-        "{} x {}{}, Linux {}, {huge}, {}, load average at the start {}",
+        "{} x {}{}, Linux {}, {huge}{}, load average at the start {}",
         facts["cpus"],
         text("cpu"),
         if facts["hypervisor"] == true { " (virtual)" } else { "" },

@@ -17,12 +17,12 @@
 //! | [`viewers`] | `perf-viewers`: one run with everything to choose |
 
 mod experiments;
-mod facts;
+pub(crate) mod facts;
 mod load;
 mod memory_files;
 mod ours;
-mod outcome;
-mod record;
+pub(crate) mod outcome;
+pub(crate) mod record;
 mod rivals;
 mod stage;
 mod viewers;
