@@ -64,7 +64,7 @@ pub(super) fn run(stage: &Stage, size: u64) -> Result<Outcome> {
         for who in ALL {
             eprintln!("  {size} KB, {}, run {}", who.name(), pair + 1);
             let Some(target) = start(stage, who, kbps, &huge, &small, &mut outcome)? else { continue };
-            let load = target.load(kbps).words("--mode get --closed-loop --verify none");
+            let load = target.load(kbps).words("--mode get --closed-loop --verify none --spin");
             let load = load.with("-n", stage.pick(1_000, 100)).with("--seconds", stage.pick(5, 2));
             let report = load.run(stage, &target.server)?;
             if who == Who::Weircast || who == Who::Ceiling && stage.quick {
@@ -117,7 +117,7 @@ pub(super) fn most(stage: &Stage) -> Result<Outcome> {
             let mut skipped = Outcome::default();
             let probe = |viewers| {
                 let target = start(stage, who, kbps, &huge, &huge, &mut skipped)?.context("it was found before")?;
-                let load = target.load(kbps).words("--mode get --verify none").with("-n", viewers);
+                let load = target.load(kbps).words("--mode get --verify none --spin").with("-n", viewers);
                 load.with("--seconds", 5).with("--joins-per-second", JOINS_PER_SECOND).run(stage, &target.server)
             };
             let found = reach(stage, RANGE, probe, |report: Report| outcome.runs.push(report.value))?;

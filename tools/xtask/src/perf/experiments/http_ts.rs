@@ -137,7 +137,7 @@ fn watch(stage: &Stage, who: Who, viewers: usize) -> Result<Option<Report>> {
     let verify = stage.pick("none", "all");
     let load = |command: &str| {
         Load::new(command)
-            .words("--mode http")
+            .words("--mode http --spin")
             .with("-n", viewers)
             .with("--kbps", KBPS)
             .with("--verify", verify)

@@ -111,6 +111,7 @@ pub(super) fn most(stage: &Stage) -> Result<Outcome> {
 fn watch(stage: &Stage, what: &str, viewers: usize) -> Result<Report> {
     let load = |command: &str| {
         Load::new(command)
+            .words("--spin")
             .with("-n", viewers)
             .with("--kbps", KBPS)
             .with("--verify", stage.pick("none", "all"))
