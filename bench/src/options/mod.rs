@@ -276,7 +276,7 @@ pub(crate) struct Watch {
     #[arg(long)]
     pub(crate) closed_loop: bool,
     /// Viewers' threads never sleep: each keeps a CPU busy. A server on the same machine pays for each waking of a client
-    /// that sleeps (a third of its time when the client is the faster one), which a server behind a network does not.
+    /// that sleeps, which a server behind a network does not.
     #[arg(long)]
     pub(crate) spin: bool,
     /// The server's process: its CPU time and memory over the measured span are reported. A master's children count.
