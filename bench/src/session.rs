@@ -330,6 +330,7 @@ fn plan(server: &Server, watch: &Watch, base: &StreamName, streams: usize) -> Re
         names: names(base, streams)?.iter().map(ToString::to_string).collect(),
         way,
         verify: watch.verify,
+        spin: watch.spin,
         keys: Vec::new(),
         generated: true,
         kbps: 0,

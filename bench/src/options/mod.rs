@@ -275,6 +275,10 @@ pub(crate) struct Watch {
     /// Measures throughput; lateness means nothing then.
     #[arg(long)]
     pub(crate) closed_loop: bool,
+    /// Viewers' threads never sleep: each keeps a CPU busy. A server on the same machine pays for each waking of a client
+    /// that sleeps, which a server behind a network does not.
+    #[arg(long)]
+    pub(crate) spin: bool,
     /// The server's process: its CPU time and memory over the measured span are reported. A master's children count.
     #[arg(long)]
     pub(crate) server_pid: Option<u32>,

@@ -157,6 +157,8 @@ pub(crate) struct Plan {
     pub(crate) names: Vec<String>,
     pub(crate) way: Way,
     pub(crate) verify: Verify,
+    /// Threads look for ready sockets without sleeping.
+    pub(crate) spin: bool,
     /// The publisher's keys, by term; empty when they are not known: hash and payload only, and the report says so.
     pub(crate) keys: Vec<(u64, [u8; 32])>,
     /// Whether the payload is the built-in generator's, and at which rate.

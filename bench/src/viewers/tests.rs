@@ -45,6 +45,7 @@ pub(super) fn plan() -> Plan {
         names: vec!["live".to_owned()],
         way: Way::Http,
         verify: Verify::All,
+        spin: false,
         keys: vec![(EPOCH.0, publisher().public())],
         generated: false,
         kbps: 2_000,

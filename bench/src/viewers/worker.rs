@@ -142,13 +142,18 @@ pub(crate) fn run(plan: &Plan, shared: &Shared, ids: &[usize]) -> Result<Harvest
     let mut had_all = None;
     while !shared.stop.load(Ordering::Relaxed) {
         let now = wall_us();
-        let wait_us = worker.wheel.quiet_us(now, worker.next_join_us(now).min(WAIT_MAX_US));
+        let wait_max_us = if plan.spin { 0 } else { WAIT_MAX_US };
+        let wait_us = worker.wheel.quiet_us(now, worker.next_join_us(now).min(wait_max_us));
         events.clear();
         let asked = Instant::now();
         let wait = Timespec { tv_sec: 0, tv_nsec: wait_us as i64 * 1_000 };
         match epoll::wait(&worker.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error).context("waiting for sockets failed"),
+        }
+        if plan.spin && events.is_empty() {
+            // A publisher's thread may share the CPU.
+            rustix::thread::sched_yield();
         }
         let turn = Instant::now();
         if turn - asked > IDLE_MIN {

@@ -48,7 +48,8 @@ pub(crate) struct Options {
     /// Uses the debug build, which `cargo build --workspace --bins` makes; only with --quick.
     #[arg(long, requires = "quick")]
     debug: bool,
-    /// Runs this experiment; may be repeated.
+    /// Runs this experiment, or, when none is called so, all whose names begin so (`get`: get-16, get-50 ...); may be
+    /// repeated.
     #[arg(long)]
     only: Vec<String>,
     /// Interleaved repetitions, of which the middle counts.
@@ -131,13 +132,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn chosen(only: &[String], quick: bool) -> Result<Vec<&'static Experiment>> {
-    if let Some(name) = only.iter().find(|name| !ALL.iter().any(|experiment| experiment.name == **name)) {
+    let is_named = |experiment: &Experiment, name: &str| match ALL.iter().any(|other| other.name == name) {
+        true => experiment.name == name,
+        false => experiment.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')),
+    };
+    if let Some(name) = only.iter().find(|name| !ALL.iter().any(|experiment| is_named(experiment, name))) {
         bail!("there is no experiment {name}; `cargo xtask perf --list` lists them");
     }
     let is_chosen = |experiment: &&Experiment| match only {
-        // A quick run touches each.
-        [] => experiment.in_default || quick,
-        only => only.iter().any(|name| name == experiment.name),
+        [] if quick => experiment.in_quick,
+        [] => experiment.in_default,
+        only => only.iter().any(|name| is_named(experiment, name)),
     };
     Ok(ALL.iter().filter(is_chosen).collect())
 }
@@ -151,4 +156,24 @@ fn build(debug: bool) -> Result<()> {
         build.arg("--release");
     }
     cargo::step("building", &mut build)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chosen;
+
+    fn names(only: &[&str], quick: bool) -> Vec<&'static str> {
+        let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
+        chosen(&only, quick).expect("such experiments").iter().map(|experiment| experiment.name).collect()
+    }
+
+    #[test]
+    fn a_name_chooses_itself_or_those_that_go_on_from_it() {
+        assert_eq!(names(&["get-16"], false), ["get-16"]);
+        assert_eq!(names(&["native"], false), ["native"]);
+        assert_eq!(names(&["get"], false), ["get-16", "get-50", "get-125", "get-500", "get-most"]);
+        assert!(chosen(&["nat".to_owned()], false).is_err());
+        assert!(!names(&[], false).contains(&"soak") && names(&[], true).contains(&"soak"));
+        assert!(!names(&[], true).contains(&"get-500"));
+    }
 }

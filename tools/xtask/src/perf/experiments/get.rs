@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::reach::{JOINS_PER_SECOND, LIMIT_MS, reach};
+use super::reach::{JOINS_PER_SECOND, reach};
 use crate::perf::load::{Load, Report};
 use crate::perf::outcome::{Figures, Outcome};
 use crate::perf::stage::{Server, Stage};
 use crate::perf::{ours, rivals};
 
-/// Sizes in KB, each 200 ms of a stream of so many kbit/s.
-const SIZES: &[(u64, u64)] = &[(16, 640), (50, 2_000), (125, 5_000), (500, 20_000)];
+/// A chunk of 1 KB is 200 ms of a stream of 40 kbit/s.
+const KBPS_PER_KB: u64 = 40;
 
 /// Files that are asked for in turn: 12.8 s of chunks.
 const FILES: u64 = 64;
 
-/// Where a search of paced viewers begins and ends.
-const RANGE: (usize, usize) = (1_000, 16_000);
+/// Where a search of paced viewers begins, and the most.
+const RANGE: (usize, usize) = (8_000, 16_000);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Who {
@@ -52,74 +52,75 @@ struct Target {
     _behind: Option<Server>,
 }
 
-pub(super) fn run(stage: &Stage) -> Result<Outcome> {
+/// Chunks of `size` KB in a closed loop.
+pub(super) fn run(stage: &Stage, size: u64) -> Result<Outcome> {
     let mut outcome =
         Outcome::new(&["chunk", "server", "GiB/s", "CPU-s per GiB", "to nginx, huge=always", "share of the ceiling"]);
     let mut figures = Figures::default();
-    for (size, kbps) in stage.pick(SIZES, &SIZES[1..2]) {
-        let (huge, small) = (files(stage, stage.dirs.best(), *kbps)?, files(stage, stage.dirs.small.path(), *kbps)?);
-        let key = |who: Who, what: &str| format!("{size} {} {what}", who.name());
-        for pair in 0..stage.pairs {
-            for who in ALL {
-                eprintln!("  {size} KB, {}, run {}", who.name(), pair + 1);
-                let Some(target) = start(stage, who, *kbps, &huge, &small, &mut outcome)? else { continue };
-                let load = target.load(*kbps).words("--mode get --closed-loop --verify none");
-                let load = load.with("-n", stage.pick(1_000, 100)).with("--seconds", stage.pick(5, 2));
-                let report = load.run(stage, &target.server)?;
-                if who == Who::Weircast || who == Who::Ceiling && stage.quick {
-                    report.judge(who.name(), &mut outcome);
-                }
-                if !report.is_measured(who.name(), &mut outcome) {
-                    continue;
-                }
-                figures.add(key(who, "rate"), report.gib_per_s()?);
-                figures.add(key(who, "cpu"), report.cpu_s_per_gib()?);
-                outcome.runs.push(report.value);
-            }
-        }
+    let kbps = size * KBPS_PER_KB;
+    let (huge, small) = (files(stage, stage.dirs.best(), kbps)?, files(stage, stage.dirs.small.path(), kbps)?);
+    let key = |who: Who, what: &str| format!("{} {what}", who.name());
+    for pair in 0..stage.pairs {
         for who in ALL {
-            let rate = key(who, "rate");
-            if figures.median(&rate).is_none() {
+            eprintln!("  {size} KB, {}, run {}", who.name(), pair + 1);
+            let Some(target) = start(stage, who, kbps, &huge, &small, &mut outcome)? else { continue };
+            let load = target.load(kbps).words("--mode get --closed-loop --verify none --spin");
+            let load = load.with("-n", stage.pick(1_000, 100)).with("--seconds", stage.pick(5, 2));
+            let report = load.run(stage, &target.server)?;
+            if who == Who::Weircast || who == Who::Ceiling && stage.quick {
+                report.judge(who.name(), &mut outcome);
+            }
+            if !report.is_measured(who.name(), &mut outcome) {
                 continue;
             }
-            let quotient = |to: Who| figures.paired(&rate, &key(to, "rate"));
-            outcome.row([
-                format!("{size} KB"),
-                who.name().to_owned(),
-                figures.shown(&rate, 2),
-                figures.shown(&key(who, "cpu"), 3),
-                quotient(Who::NginxHuge).map_or("-".to_owned(), |times| format!("{times:.2} times")),
-                quotient(Who::Ceiling).map_or("-".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
-            ]);
+            figures.add(key(who, "rate"), report.gib_per_s()?);
+            figures.add(key(who, "cpu"), report.cpu_s_per_gib()?);
+            outcome.runs.push(report.value);
         }
-        let rate = |who| figures.median(&key(who, "rate"));
-        outcome.ratio(format!("rate-{size}-to-nginx"), rate(Who::Weircast), rate(Who::NginxHuge));
-        outcome.ratio(format!("rate-{size}-to-ceiling"), rate(Who::Weircast), rate(Who::Ceiling));
     }
-    if !stage.quick {
-        paced(stage, &mut figures, &mut outcome)?;
+    for who in ALL {
+        let rate = key(who, "rate");
+        if figures.median(&rate).is_none() {
+            continue;
+        }
+        let quotient = |to: Who| figures.paired(&rate, &key(to, "rate"));
+        outcome.row([
+            format!("{size} KB"),
+            who.name().to_owned(),
+            figures.shown(&rate, 2),
+            figures.shown(&key(who, "cpu"), 3),
+            quotient(Who::NginxHuge).map_or("-".to_owned(), |times| format!("{times:.2} times")),
+            quotient(Who::Ceiling).map_or("-".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
+        ]);
     }
+    let rate = |who| figures.median(&key(who, "rate"));
+    outcome.ratio("rate-to-nginx", rate(Who::Weircast), rate(Who::NginxHuge));
+    outcome.ratio("rate-to-ceiling", rate(Who::Weircast), rate(Who::Ceiling));
     Ok(outcome)
 }
 
 /// The most viewers of a 2 Mbit/s stream that ask for a chunk each 200 ms and get it in time.
-fn paced(stage: &Stage, figures: &mut Figures, outcome: &mut Outcome) -> Result<()> {
+pub(super) fn most(stage: &Stage) -> Result<Outcome> {
+    let mut outcome =
+        Outcome::new(&["server", "most viewers with p99 < 200 ms", "to nginx, huge=always", "share of the ceiling"]);
+    let mut figures = Figures::default();
     let kbps = 2_000;
     let huge = files(stage, stage.dirs.best(), kbps)?;
     let who_all = [Who::Ceiling, Who::Weircast, Who::NginxHuge];
     for pair in 0..stage.pairs.div_ceil(2) {
         for who in who_all {
             if who == Who::NginxHuge && rivals::find("nginx").is_none() {
+                outcome.skip(format!("{} is not installed", who.name()));
                 continue;
             }
-            eprintln!("  paced, {}, run {}", who.name(), pair + 1);
+            eprintln!("  {}, run {}", who.name(), pair + 1);
             let mut skipped = Outcome::default();
             let probe = |viewers| {
                 let target = start(stage, who, kbps, &huge, &huge, &mut skipped)?.context("it was found before")?;
-                let load = target.load(kbps).words("--mode get --verify none").with("-n", viewers);
-                load.with("--seconds", 6).with("--joins-per-second", JOINS_PER_SECOND).run(stage, &target.server)
+                let load = target.load(kbps).words("--mode get --verify none --spin").with("-n", viewers);
+                load.with("--seconds", 5).with("--joins-per-second", JOINS_PER_SECOND).run(stage, &target.server)
             };
-            let found = reach(stage, RANGE.0, RANGE.1, probe, |report: Report| outcome.runs.push(report.value))?;
+            let found = reach(stage, RANGE, probe, |report: Report| outcome.runs.push(report.value))?;
             figures.add(who.name(), found as f64);
         }
     }
@@ -127,18 +128,16 @@ fn paced(stage: &Stage, figures: &mut Figures, outcome: &mut Outcome) -> Result<
         let Some(found) = figures.median(who.name()) else { continue };
         let quotient = |to: Who| figures.paired(who.name(), to.name());
         outcome.row([
-            "50 KB each 200 ms".to_owned(),
             who.name().to_owned(),
-            format!("{found:.0} viewers with p99 < {LIMIT_MS:.0} ms"),
-            "-".to_owned(),
+            format!("{found:.0}"),
             quotient(Who::NginxHuge).map_or("-".to_owned(), |times| format!("{times:.2} times")),
             quotient(Who::Ceiling).map_or("-".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
         ]);
     }
     let most = |who: Who| figures.median(who.name());
-    outcome.ratio("paced-to-nginx", most(Who::Weircast), most(Who::NginxHuge));
-    outcome.ratio("paced-to-ceiling", most(Who::Weircast), most(Who::Ceiling));
-    Ok(())
+    outcome.ratio("most-to-nginx", most(Who::Weircast), most(Who::NginxHuge));
+    outcome.ratio("most-to-ceiling", most(Who::Weircast), most(Who::Ceiling));
+    Ok(outcome)
 }
 
 impl Target {
