@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`scenario`] | what is simulated: network, stream, caches, audience, faults |
 //! | [`world`] | runs it: events in time order, nodes that drive the machines, links with rates and delays |
+//! | [`cycle`] | the reduced model: cycle-driven, for a million peers |
 //! | [`report`] | what came out: metrics, series, broken invariants |
 
+pub mod cycle;
 pub mod report;
 pub mod scenario;
 pub mod world;

@@ -1,3 +1,24 @@
 //! `weircast-sim`: runs scenarios, compares them, replays seeds.
 
-fn main() {}
+use clap::{Parser, Subcommand};
+use weircast_sim::cycle::cli::{AveragingArgs, SwarmArgs};
+
+#[derive(Debug, Parser)]
+#[command(name = "weircast-sim", about = "Weircast's swarm in virtual time")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Averaging(AveragingArgs),
+    Swarm(SwarmArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Averaging(args) => args.run(),
+        Command::Swarm(args) => args.run(),
+    }
+}

@@ -4,7 +4,7 @@ use crate::prng::Prng;
 use crate::units::ChunkSeq;
 
 /// Puts `seqs` into the order of fetching; `holders` says how many partners hold a chunk.
-pub(super) fn order(seqs: &mut [ChunkSeq], holders: impl Fn(ChunkSeq) -> usize, rng: &mut Prng) {
+pub fn order(seqs: &mut [ChunkSeq], holders: impl Fn(ChunkSeq) -> usize, rng: &mut Prng) {
     rng.shuffle(seqs);
     seqs.sort_by_key(|seq| holders(*seq));
 }

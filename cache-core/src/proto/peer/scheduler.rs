@@ -30,11 +30,13 @@ const CACHE_OPEN_MAX: usize = 64;
 
 /// A partner as a source.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
-    pub(super) link: LinkId,
-    pub(super) map: BufferMap,
+pub struct Source {
+    /// Who.
+    pub link: LinkId,
+    /// What it announces.
+    pub map: BufferMap,
     /// Chunks that it may still be asked.
-    pub(super) room: u32,
+    pub room: u32,
 }
 
 /// The peer's view of the stream that a plan is made for.
@@ -53,7 +55,7 @@ pub(super) struct View<'a> {
 
 /// Gives each of `seqs`, in their order, to the source with the most room that holds it, ties at random. Sources lose
 /// room as they are chosen; chunks that no source with room holds are left out.
-pub(super) fn choose(seqs: &[ChunkSeq], sources: &mut [Source], rng: &mut Prng) -> Vec<(ChunkSeq, LinkId)> {
+pub fn choose(seqs: &[ChunkSeq], sources: &mut [Source], rng: &mut Prng) -> Vec<(ChunkSeq, LinkId)> {
     let mut chosen = Vec::new();
     for seq in seqs {
         let best = sources

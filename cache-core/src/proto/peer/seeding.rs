@@ -18,15 +18,26 @@ use crate::units::ChunkSeq;
 
 /// How many of `others` come before `me` for `seq`.
 pub(super) fn rank(seq: ChunkSeq, me: PeerId, others: &[PeerId]) -> usize {
-    let weight = |id: PeerId| mix(mix(seq.get()) ^ id.bits());
+    rank_below(seq, me, others.iter().copied(), usize::MAX)
+}
+
+/// The same, counted up to `most` only: who wants to know whether it is among the first need not weigh everybody.
+pub fn rank_below(seq: ChunkSeq, me: PeerId, others: impl Iterator<Item = PeerId>, most: usize) -> usize {
+    let salt = mix(seq.get());
+    let weight = |id: PeerId| mix(salt ^ id.bits());
     let mine = weight(me);
-    others.iter().filter(|id| weight(**id) > mine).count()
+    others.filter(|id| weight(*id) > mine).take(most).count()
 }
 
 /// Whether the peer of that rank is responsible for a chunk that nobody has announced for `waited`.
 pub(super) fn is_responsible(rank: usize, waited: Span, step: Span) -> bool {
+    rank < responsible(waited, step)
+}
+
+/// How many peers of the ranking are responsible for a chunk that nobody has announced for `waited`.
+pub fn responsible(waited: Span, step: Span) -> usize {
     let doublings = waited.micros() / step.micros().max(1);
-    rank < 1usize.checked_shl(doublings.min(30) as u32).unwrap_or(usize::MAX)
+    1usize.checked_shl(doublings.min(30) as u32).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
