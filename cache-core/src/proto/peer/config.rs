@@ -56,6 +56,8 @@ pub enum UrgentZone {
     ThirdOfWindow,
     /// A third of what follows the play position: 48, 69 and 139.
     ThirdOfRest,
+    /// The first third of the window, of which the history is a part: 48, 37 and 171.
+    FirstThird,
 }
 
 /// A peer's numbers. Unknown keys are errors; [`Tuning::check`] says which value is out of range.
@@ -241,6 +243,7 @@ impl Tuning {
         match self.urgent_zone {
             UrgentZone::ThirdOfWindow => WINDOW_CHUNKS / 3,
             UrgentZone::ThirdOfRest => (WINDOW_CHUNKS - HISTORY_CHUNKS) / 3,
+            UrgentZone::FirstThird => WINDOW_CHUNKS / 3 - HISTORY_CHUNKS,
         }
     }
 
@@ -329,12 +332,13 @@ mod tests {
     }
 
     #[test]
-    fn both_readings_of_the_urgent_third() {
+    fn the_readings_of_the_urgent_third() {
         let zones = |urgent_zone| {
             let urgent = Tuning { urgent_zone, ..Tuning::default() }.urgent_chunks();
             (HISTORY_CHUNKS, urgent, WINDOW_CHUNKS - HISTORY_CHUNKS - urgent)
         };
         assert_eq!(zones(UrgentZone::ThirdOfWindow), (48, 85, 123));
         assert_eq!(zones(UrgentZone::ThirdOfRest), (48, 69, 139));
+        assert_eq!(zones(UrgentZone::FirstThird), (48, 37, 171));
     }
 }

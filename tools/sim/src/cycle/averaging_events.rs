@@ -60,7 +60,8 @@ pub fn run(example: &Averaging, delays: Delays) -> Averaged {
         for _ in 0..CYCLE_TICKS {
             let due = wheel.next_tick();
             out.events += due.len() as u64;
-            out.digest = tick(&due, example.degree as usize, delays, &neighbours, &mut values, &mut wheel, &mut rng, out.digest);
+            out.digest =
+                tick(&due, example.degree as usize, delays, &neighbours, &mut values, &mut wheel, &mut rng, out.digest);
             wheel.done(due);
         }
         out.seconds += began.elapsed().as_secs_f64();

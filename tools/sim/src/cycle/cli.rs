@@ -106,8 +106,17 @@ impl AveragingArgs {
 
     fn print(&self, what: &str, out: &Averaged) {
         println!("{what}");
-        println!("  {} events in {:.3} s: {:.2} M events/s", out.events, out.seconds, out.events as f64 / out.seconds / 1e6);
-        println!("  {:.1} bytes per node, of which {} the overlay", out.bytes as f64 / f64::from(self.nodes), 4 * self.degree);
+        println!(
+            "  {} events in {:.3} s: {:.2} M events/s",
+            out.events,
+            out.seconds,
+            out.events as f64 / out.seconds / 1e6
+        );
+        println!(
+            "  {:.1} bytes per node, of which {} the overlay",
+            out.bytes as f64 / f64::from(self.nodes),
+            4 * self.degree
+        );
         let (first, last) = (out.variance[0], out.variance[out.variance.len() - 1]);
         println!("  mean {:.6}, variance {first:.3e} -> {last:.3e}, digest {:016x}", out.mean, out.digest);
         if self.variance {
@@ -120,9 +129,16 @@ impl SwarmArgs {
     /// Runs it and prints the outcome and its cost.
     pub fn run(&self) -> anyhow::Result<()> {
         let plan = self.plan()?;
-        let mut progress = |second| eprint!("\r{second} of {} s simulated", plan.duration_s);
+        let told = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let mut progress = |second| {
+            if told {
+                eprint!("\r{second} of {} s simulated", plan.duration_s);
+            }
+        };
         let (out, cost) = swarm::run(&plan, self.seed, self.threads, &mut progress);
-        eprintln!();
+        if told {
+            eprintln!();
+        }
         if self.json {
             println!("{}", serde_json::to_string_pretty(&out).context("the outcome as JSON")?);
             return Ok(());
@@ -131,14 +147,26 @@ impl SwarmArgs {
         println!("  continuity          {:.5}", out.continuity);
         println!("  offload             {:.4}", out.offload);
         println!("  inter-region share  {:.4} of what peers send each other", out.inter_region_share);
-        println!("  inter-region traffic{:8.4} of what is played, the cache's {:.4}", out.inter_region_traffic, out.cache_inter_region);
+        println!(
+            "  inter-region traffic{:8.4} of what is played, the cache's {:.4}",
+            out.inter_region_traffic, out.cache_inter_region
+        );
         println!("  delay factor        {:.4} over links, {:.4} over chunks", out.delay_factor, out.delay_factor_used);
         println!("  from the cache      {:.4} for others, {:.4} as the last resort", out.seeded, out.last_resort);
         println!("  partners            {:.1}; requests refused {:.3}", out.partners, out.refused_share);
         println!("  digest              {:016x}", out.digest);
         let speed = out.events as f64 / cost.run_s / 1e6;
-        println!("cost: {:.1} s to build, {:.1} s to run; {speed:.2} M peer actions/s, {:.2} of real time", cost.build_s, cost.run_s, f64::from(plan.duration_s) / cost.run_s);
-        println!("      {:.0} bytes per peer in arrays; process {:.0} MiB at most", out.bytes as f64 / f64::from(self.peers), cost.peak_rss as f64 / f64::from(1 << 20));
+        println!(
+            "cost: {:.1} s to build, {:.1} s to run; {speed:.2} M peer actions/s, {:.2} of real time",
+            cost.build_s,
+            cost.run_s,
+            f64::from(plan.duration_s) / cost.run_s
+        );
+        println!(
+            "      {:.0} bytes per peer in arrays; process {:.0} MiB at most",
+            out.bytes as f64 / f64::from(self.peers),
+            cost.peak_rss as f64 / f64::from(1 << 20)
+        );
         Ok(())
     }
 
@@ -158,7 +186,12 @@ impl SwarmArgs {
         share("uplink", f64::from(self.uplink), 100.0)?;
         share("free-riders", f64::from(self.free_riders), 1.0)?;
         share("replaced-per-s", self.replaced_per_s, 1.0)?;
-        ensure!(self.warmup_s < self.duration_s, "--warmup-s {} must be below --duration-s {}", self.warmup_s, self.duration_s);
+        ensure!(
+            self.warmup_s < self.duration_s,
+            "--warmup-s {} must be below --duration-s {}",
+            self.warmup_s,
+            self.duration_s
+        );
         ensure!(self.duration_s <= 86_400, "--duration-s {}: at most a day, 86400", self.duration_s);
         Ok(SwarmPlan {
             peers: self.peers,

@@ -202,7 +202,8 @@ impl Mesh {
         let last_place = self.linked[node as usize] as usize + 1 == self.wanted;
         let outside = (last_place && !any_outside).then_some(nearest);
         let free: Vec<PeerId> = self.members(node).iter().map(id).collect();
-        let mut rng = dice(seed, 3 + u64::from(self.known[node as usize]) * 256 + self.linked[node as usize] as u64, node);
+        let mut rng =
+            dice(seed, 3 + u64::from(self.known[node as usize]) * 256 + self.linked[node as usize] as u64, node);
         let Some(drawn) = rules::draw(me, &free, outside, &mut rng) else { return false };
         if let Some(place) = free.iter().position(|id| *id == drawn) {
             let other = self.members(node)[place];

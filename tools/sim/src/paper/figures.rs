@@ -170,7 +170,8 @@ mod tests {
     fn a_curve_takes_its_own_cells_only() {
         let cell = |nodes, cdn, seed| Cell { nodes, regions: 16, cdn, seed, engine: Engine::Cycle };
         let gave = |delay_factor| Gave { delay_factor, ..Gave::default() };
-        let known = [(cell(500, true, 1), gave(0.1)), (cell(500, true, 2), gave(0.3)), (cell(500, false, 1), gave(0.9))];
+        let known =
+            [(cell(500, true, 1), gave(0.1)), (cell(500, true, 2), gave(0.3)), (cell(500, false, 1), gave(0.9))];
         let known = known.into_iter().collect();
         let records = Records { known: &known, engine: Engine::Cycle, nodes: &[500, 1_000] };
         let figures = all(&records, &[16]);

@@ -157,6 +157,7 @@ struct Counts {
     burst: u64,
     cache_other_region: u64,
     refused: u64,
+    asked_of_cache: u64,
     distance: f64,
 }
 
@@ -171,6 +172,7 @@ impl Counts {
         self.burst += o.burst;
         self.cache_other_region += o.cache_other_region;
         self.refused += o.refused;
+        self.asked_of_cache += o.asked_of_cache;
         self.distance += o.distance;
     }
 }

@@ -47,12 +47,13 @@ impl Swarm<'_> {
             let run = move |(part, rows): (usize, &mut [Viewer])| swarm.take_in_part((part * share) as u32, rows, head);
             let spawned: Vec<_> =
                 viewers.chunks_mut(share).enumerate().map(|part| scope.spawn(move || run(part))).collect();
-            let joined = spawned.into_iter().map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+            let joined =
+                spawned.into_iter().map(|thread| thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
             parts.extend(joined);
         });
         self.viewers = viewers;
         parts.iter().for_each(|part| counts.add(part));
-        self.cache_demand = counts.seeded + counts.last_resort + counts.burst;
+        self.cache_demand = counts.asked_of_cache;
         if let Some(index) = index {
             self.renew(head, index);
         }
@@ -101,7 +102,11 @@ impl Swarm<'_> {
         }
         let mut rng = dice(self.seed, PLAN | u64::from(head), node);
         sources.clear();
-        sources.extend(partners.iter().map(|p| Source { link: LinkId(*p), map: self.viewers[*p as usize].map, room: ROOM }));
+        sources.extend(partners.iter().map(|p| Source {
+            link: LinkId(*p),
+            map: self.viewers[*p as usize].map,
+            room: ROOM,
+        }));
         if !normal.is_empty() {
             let holders = |seq| sources.iter().filter(|source| source.map.holds(seq)).count();
             rules::order(&mut normal, holders, &mut rng);
@@ -171,6 +176,7 @@ impl Swarm<'_> {
                 viewer.map.set(viewer.position.ahead(i), true);
             }
             counts.burst += tuning.startup_chunks;
+            counts.asked_of_cache += tuning.startup_chunks;
             counts.cache_other_region += if self.crosses(node) { tuning.startup_chunks } else { 0 };
         }
     }
@@ -207,10 +213,10 @@ impl Swarm<'_> {
             while bits != 0 {
                 let seq = from.ahead(u64::from(bits.trailing_zeros()));
                 bits &= bits - 1;
-                let last_resort =
-                    self.plan.cdn && rules::needs_cache(left(seq, viewer.position), reserve(self), false);
+                let last_resort = self.plan.cdn && rules::needs_cache(left(seq, viewer.position), reserve(self), false);
                 if last_resort || self.seeds(node, viewer, partners, seq, head) {
                     let rng = rng.get_or_insert_with(|| dice(self.seed, CACHE | u64::from(head), node));
+                    counts.asked_of_cache += 1;
                     if self.cache_gives(rng) {
                         viewer.map.set(seq, true);
                         *(if last_resort { &mut counts.last_resort } else { &mut counts.seeded }) += 1;
