@@ -2,10 +2,9 @@
 //!
 //! ```text
 //!  region (k x k)        city (f x f of its region)     area (f x f of its city)     node number
-//!  country + region      city                           area                         issued in turn, spread over 16 bits
+//!  country               city                           area                         issued in turn, spread over 16 bits
 //! ```
-//! A region is a province of its own: fields of `Location` are compared, so two regions differ from the region field on
-//! (beyond 60 regions from the country on). How finely a PeerID says where a node is inside its region is `finer`: with 1
+//! A region is a country of its own, so that any two regions are equally far from each other in a PeerID's eyes. How finely a PeerID says where a node is inside its region is `finer`: with 1
 //! it says the region alone. Nodes are numbered in the order of their PeerIDs, so that near nodes are near in memory.
 
 use cache_core::peer_id::{Location, PeerId};
@@ -13,9 +12,6 @@ use cache_core::prng::Prng;
 
 /// Most cities along a region's side: the city field has 6 bits and 0 means unknown.
 pub const FINER_MAX: u32 = 7;
-
-/// Regions to a country: the region field has 6 bits and 0 means unknown.
-const REGIONS_PER_COUNTRY: u32 = 60;
 
 /// All nodes' places, by node number.
 #[derive(Clone, Debug)]
@@ -46,9 +42,9 @@ fn location_at(at: [f32; 2], side: u32, finer: u32) -> Location {
     let square = |per_side: u32| cell(at[1], per_side) * finer + cell(at[0], per_side);
     let region = u32::from(region_at(at, side));
     Location {
-        country: (1 + region / REGIONS_PER_COUNTRY) as u8,
+        country: (1 + region) as u8,
         carrier: 1,
-        region: (1 + region % REGIONS_PER_COUNTRY) as u8,
+        region: 1,
         city: (1 + square(finer)) as u8,
         area: (1 + square(finer * finer)) as u16,
     }
