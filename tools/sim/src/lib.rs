@@ -4,11 +4,13 @@
 //! |---|---|
 //! | [`scenario`] | what is simulated: network, stream, caches, audience, faults |
 //! | [`world`] | runs it: events in time order, nodes that drive the machines, links with rates and delays |
-//! | [`paper`] | the paper's section 4 regenerated |
-//! | [`cycle`] | the reduced model: cycle-driven, for a million peers |
+//! | [`invariants`] | what must hold in every run |
 //! | [`report`] | what came out: metrics, series, broken invariants |
+//! | [`cycle`] | the reduced model: cycle-driven, for a million peers |
+//! | [`paper`] | the paper's section 4, regenerated |
 
 pub mod cycle;
+pub mod invariants;
 pub mod paper;
 pub mod report;
 pub mod scenario;

@@ -31,6 +31,8 @@ pub struct Report {
 pub struct Metrics {
     /// Viewers that ever started.
     pub viewers: u64,
+    /// Those that gave up (nobody answered, no cache took them) and tried again as a new viewer.
+    pub gave_up: u64,
     /// From the start of a peer to its first chunk played, in milliseconds.
     pub startup_ms: Quantiles,
     /// Chunks played in time over chunks due, of all viewers together.

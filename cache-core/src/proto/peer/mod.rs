@@ -26,7 +26,7 @@
 //! | `scheduler`, `urgent`, `rarest`, `request_rate`, `requests` | which chunk is asked of whom | 3.2.3, eqs. (4), (5) |
 //! | `seeding` | who fetches a new chunk from the cache | our own |
 //! | `upload` | partners' requests within the upload granted | |
-//! | [`stats`] | counters and the status line | |
+//! | [`stats`], [`quality`] | counters and the status line; what the viewer gets | |
 //!
 //! Deviations from the paper and their reasons stand at the head of the file concerned: `config` (eq. (2) repaired),
 //! `request_rate` (eq. (5) repaired), `play_buffer` and `playout` (one hole is missed, not waited for), `seeding`.
@@ -37,6 +37,7 @@
 
 pub mod config;
 pub mod event;
+pub mod quality;
 pub mod stats;
 
 mod cache_link;

@@ -1,0 +1,178 @@
+//! What is looked at each second, and the report in the end.
+
+use cache_core::time::{Span, Time};
+
+use super::World;
+use super::event::Event;
+use super::fabric::Role;
+use super::measure::Sums;
+use super::peer::PeerNode;
+use super::place::{SIDE, distance};
+use crate::invariants::recovery::WITHIN;
+use crate::invariants::{Accounts, Fact};
+use crate::report::{Report, Sample};
+
+/// Seconds from one look at all partnerships to the next.
+const PARTNERS_EVERY: u64 = 5;
+
+/// More than this in front of a peer's uplink, and the driver's model or the upload's limit is broken: two chunks for
+/// each of 48 links at a tenth of the stream's rate.
+const BACKLOG_MAX: Span = Span::from_secs(240);
+
+/// Links of a peer at most: accepted partners (256), partners that it dialled (as many), handshakes, a cache.
+const LINKS_MAX: u64 = 600;
+
+impl World {
+    /// A second of the scenario has passed.
+    pub(super) fn second(&mut self) {
+        let now = self.fabric.now;
+        if self.seconds == self.scenario.warmup_s {
+            let (sums, traffic) = (self.sums(), self.fabric.traffic);
+            self.measure.begin(sums, traffic);
+            for peer in self.peers.iter_mut().flatten() {
+                peer.quality().begin_again(now);
+            }
+        }
+        self.look();
+        if self.seconds.is_multiple_of(PARTNERS_EVERY) {
+            self.look_at_partners();
+        }
+        if !self.recovery_checked
+            && let Some(over) = self.faults_over()
+            && over.after(WITHIN) <= now
+        {
+            self.recovery_checked = true;
+            self.check_recovery(over);
+        }
+        self.seconds += 1;
+        if self.seconds <= self.scenario.duration_s {
+            self.fabric.at(now.after(Span::from_secs(1)), Event::Second);
+        }
+    }
+
+    fn look(&mut self) {
+        let now = self.fabric.now;
+        let mut sample = Sample { at_s: self.seconds as u32, viewers: self.alive.len() as u32, ..Sample::default() };
+        let mut uploaders = 0;
+        let (mut links_most, mut backlog_most) = ((0, 0), (0, Span::ZERO));
+        for (at, peer) in self.peers.iter_mut().enumerate() {
+            let Some(peer) = peer else { continue };
+            let node = self.first_peer + at as u32;
+            let started = peer.quality().startup().is_some();
+            let playing = peer.quality().is_playing(now);
+            sample.playing += u32::from(playing);
+            sample.stalled += u32::from(started && !playing);
+            uploaders += u64::from(!peer.manners.free_rider && !peer.manners.liar);
+            links_most = links_most.max((peer.links().count() as u64, node));
+            let backlog = self.fabric.host(node).backlog(now);
+            if backlog > backlog_most.1 {
+                backlog_most = (node, backlog);
+            }
+        }
+        let mut peak = 0.0f64;
+        let mut all = 0.0;
+        for (cache, before) in self.caches.iter().zip(&mut self.cache_sent) {
+            let kbps = (cache.bytes_sent - *before) as f64 * 8.0 / 1_000.0;
+            *before = cache.bytes_sent;
+            peak = peak.max(kbps);
+            all += kbps;
+        }
+        sample.cache_kbps = all;
+        let sums = self.sums();
+        self.measure.second(sample, sums, uploaders, peak);
+        self.fabric.fact(Fact::Size { node: links_most.1, what: "links", size: links_most.0, max: LINKS_MAX });
+        let (node, backlog) = backlog_most;
+        let what = "ms in front of its uplink";
+        self.fabric.fact(Fact::Size { node, what, size: backlog.millis(), max: BACKLOG_MAX.millis() });
+        self.check_accounts(&sums);
+        if let Some(head) = self.caches.iter().filter_map(|cache| cache.head()).max() {
+            self.measure.newest = head;
+        }
+    }
+
+    fn check_accounts(&mut self, sums: &Sums) {
+        let traffic = self.fabric.traffic;
+        let unclaimed =
+            self.measure.departed_unclaimed + self.peers.iter().flatten().map(|peer| peer.unclaimed).sum::<u64>();
+        self.fabric.fact(Fact::Accounts(Accounts {
+            received: sums.from_peers,
+            uploaded: sums.uploaded,
+            sent: traffic.peers_sent,
+            delivered: traffic.peers_delivered,
+            lost: traffic.peers_lost,
+            in_flight: traffic.peers_in_flight,
+            untold: traffic.peers_in_uplink + traffic.peers_untold,
+            unclaimed,
+        }));
+    }
+
+    /// The counters of all peers that are or were there.
+    fn sums(&self) -> Sums {
+        let mut sums = self.measure.departed;
+        for peer in self.peers.iter().flatten() {
+            sums.add(peer.machine().stats(), peer.manners.liar);
+        }
+        sums
+    }
+
+    pub(super) fn count_out(&mut self, peer: &mut PeerNode) {
+        self.measure.viewer(self.fabric.now, peer.quality());
+        self.measure.departed.add(peer.machine().stats(), peer.manners.liar);
+        self.measure.departed_unclaimed += peer.unclaimed;
+    }
+
+    /// Links between peers that stand, and how long they are.
+    fn look_at_partners(&mut self) {
+        let (mut links, mut sum) = (0, 0u64);
+        for link in &self.fabric.links {
+            let [a, b] = link.nodes;
+            if link.open == [true; 2] && a >= self.first_peer && b >= self.first_peer {
+                let (a, b) = (self.fabric.host(a), self.fabric.host(b));
+                if a.role == Role::Peer && b.role == Role::Peer {
+                    links += 1;
+                    sum += distance(a.at, b.at);
+                }
+            }
+        }
+        self.measure.partners(self.alive.len() as u64, links, sum as f64 / SIDE as f64);
+    }
+
+    /// After the last fault all viewers play again, those who have just come excepted.
+    fn check_recovery(&mut self, over: Time) {
+        let now = self.fabric.now;
+        let mut standing = Vec::new();
+        for node in &self.alive {
+            let at = (*node - self.first_peer) as usize;
+            let Some(peer) = &mut self.peers[at] else { continue };
+            if peer.arrived.after(WITHIN) <= now && !peer.quality().is_playing(now) {
+                standing.push(*node);
+            }
+        }
+        standing.sort_unstable();
+        for node in standing {
+            self.fabric.fact(Fact::Standing { node, after: now.since(over) });
+        }
+    }
+
+    /// The end of the run.
+    pub(super) fn report(mut self) -> Report {
+        let now = self.fabric.now;
+        let sums = self.sums();
+        for peer in self.peers.iter_mut().flatten() {
+            self.measure.viewer(now, peer.quality());
+        }
+        let (traffic, chunk_bytes) = (self.fabric.traffic, self.fabric.chunks.frame_bytes());
+        let metrics = self.measure.metrics(&sums, &traffic, chunk_bytes, self.scenario.stream.kbps);
+        Report {
+            scenario: self.scenario.name.clone(),
+            seed: self.seed,
+            digest: format!("{:016x}", self.fabric.digest),
+            simulated_s: self.scenario.duration_s as f64,
+            events: self.events,
+            metrics,
+            series: std::mem::take(&mut self.measure.series),
+            violations: self.fabric.invariants.finish(),
+            cost: Default::default(),
+        }
+    }
+}
