@@ -77,6 +77,13 @@ pub struct Gave {
     pub events: u64,
 }
 
+/// Whole protocol without the CDN: the source's uplink in streams, for each peer. Our guess: peers know about 3 ln N others,
+/// so each chunk is seeded some N / 25 times; less than that starves all.
+const SOURCE_STREAMS_PER_NODE: f64 = 0.1;
+
+/// Reduced model without the CDN: the source's uplink in streams. Our guess.
+const SOURCE_STREAMS: u32 = 8;
+
 impl Default for Setting {
     fn default() -> Setting {
         Setting {
@@ -98,8 +105,14 @@ impl Setting {
         format!("{:016x}", text.bytes().fold(0u64, |hash, byte| mix(hash ^ u64::from(byte))))
     }
 
-    /// The whole protocol's scenario for `cell`.
+    /// The whole protocol's scenario for `cell`. Without the CDN the source is as strong as the strongest class of uplinks,
+    /// so a class that no peer is drawn from says how strong it is.
     pub fn scenario(&self, cell: Cell) -> Scenario {
+        let mut uplink = vec![UplinkClass { share: 1.0, up: f64::from(self.uplink), down: 4.0 }];
+        if !cell.cdn {
+            let up = f64::from(cell.nodes) * SOURCE_STREAMS_PER_NODE;
+            uplink.push(UplinkClass { share: 1e-12, up: up.max(f64::from(self.uplink)), down: 4.0 });
+        }
         Scenario {
             name: format!("paper-{}-{}-{}", cell.nodes, cell.regions, if cell.cdn { "cdn" } else { "p2p" }),
             duration_s: u64::from(self.duration_s),
@@ -110,13 +123,7 @@ impl Setting {
                 index_by_location: cell.cdn && !self.random_answers,
                 ..Network::default()
             },
-            audience: Audience {
-                peers: cell.nodes,
-                arrive_over_s: 10.0,
-                session: None,
-                uplink: vec![UplinkClass { share: 1.0, up: f64::from(self.uplink), down: 4.0 }],
-                ..Audience::default()
-            },
+            audience: Audience { peers: cell.nodes, arrive_over_s: 10.0, session: None, uplink, ..Audience::default() },
             peer: self.tuning.clone(),
             ..Scenario::default()
         }
@@ -133,7 +140,7 @@ impl Setting {
             warmup_s: self.warmup_s,
             uplink: self.uplink,
             free_riders: 0.0,
-            cache_streams: if cell.cdn { 0 } else { 8 },
+            cache_streams: if cell.cdn { 0 } else { SOURCE_STREAMS },
             cdn: cell.cdn,
             replaced_per_s: 0.0,
             tuning: self.tuning.clone(),
