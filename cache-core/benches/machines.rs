@@ -11,6 +11,8 @@ use cache_core::outbox::Outbox;
 use cache_core::proto::cache::viewer::{Held, Holdings, Next, Patience, Track};
 use cache_core::proto::peer::{Input, Tuning};
 use cache_core::units::ChunkSeq;
+use cache_core::wire::exchange::{Gossip, Have};
+use cache_core::wire::{BufferMap, List};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use peer_net::Net;
 
@@ -62,12 +64,12 @@ fn viewer(c: &mut Criterion) {
     group.finish();
 }
 
-/// Peers that have found each other and play: a swarm of twenty after half a minute.
+/// Peers that have found each other and play: twenty, twelve partners each, after half a minute.
 fn swarm() -> Net {
     let mut net = Net::new(7, 1_000, 1);
     net.run(3_000);
     for _ in 0..20 {
-        net.watch(Tuning::default());
+        net.watch(Tuning { neighbours_min: 12, ..Tuning::default() });
         net.run(300);
     }
     net.run(30_000);
@@ -81,11 +83,26 @@ fn peer(c: &mut Criterion) {
     let mut net = swarm();
     let now = net.now;
     let viewer = net.viewers.values_mut().next().expect("twenty");
+    let link = *viewer.conns.keys().next_back().expect("partners");
+    let position = viewer.peer.snapshot(now).position;
     let mut out = Outbox::new();
     viewer.peer.handle(now, Input::Tick, &mut out);
-    group.bench_function("a tick with a window to look over and nothing new", |b| {
-        b.iter_batched_ref(Outbox::new, |out| viewer.peer.handle(now, Input::Tick, out), BatchSize::SmallInput);
-    });
+    let mut map = BufferMap::new(position.back(48));
+    (0..78).for_each(|n| _ = map.set(map.base().ahead(n), true));
+    let inputs = [
+        ("a tick with nothing new", Input::Tick),
+        ("a partner's buffer map", Input::Frame { link, frame: Gossip { map: map.to_wire() }.into() }),
+        ("a partner has a chunk", Input::Frame { link, frame: Have { seqs: List::first_of([position]) }.into() }),
+    ];
+    for (name, input) in inputs {
+        group.bench_function(name, |b| {
+            b.iter_batched_ref(
+                || (input.clone(), Outbox::new()),
+                |(input, out)| viewer.peer.handle(now, input.clone(), out),
+                BatchSize::SmallInput,
+            );
+        });
+    }
     let mut net = swarm();
     group.bench_function("200 ms of a swarm of 20, all messages", |b| b.iter(|| net.run(200)));
     group.finish();

@@ -84,6 +84,11 @@ impl BufferMap {
         if shift == 0 { self.bits.data[word] } else { self.bits.data[word] >> shift | next << (64 - shift) }
     }
 
+    /// The bits, slot 0 the lowest of the first word.
+    pub const fn words(&self) -> &[u64; 4] {
+        &self.bits.data
+    }
+
     /// How many chunks are held.
     pub fn count(&self) -> usize {
         self.bits.count_ones()

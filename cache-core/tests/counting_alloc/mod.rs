@@ -42,3 +42,10 @@ pub fn most_held<T>(work: impl FnOnce() -> T) -> (usize, T) {
     let result = work();
     ((MOST.get() - before) as usize, result)
 }
+
+/// The bytes on the heap that `owner` held.
+pub fn held_by<T>(owner: T) -> usize {
+    let before = HELD.get();
+    drop(owner);
+    (before - HELD.get()) as usize
+}

@@ -59,7 +59,7 @@ pub(crate) struct Viewer {
     pub(crate) peer: Peer,
     store: BTreeMap<ChunkSeq, (ChunkHeader, u64)>,
     epochs: Vec<Epoch>,
-    conns: BTreeMap<LinkId, usize>,
+    pub(crate) conns: BTreeMap<LinkId, usize>,
     uplink_free: Time,
     tick_at: Time,
     pub(crate) launched: Time,

@@ -87,6 +87,8 @@ impl ConfigFile {
 
 #[cfg(test)]
 mod tests {
+    use cache_core::proto::peer::Profile;
+
     use super::*;
     use crate::cli::StatusMode;
 
@@ -124,9 +126,25 @@ mod tests {
         let settings = file.with(&common(&["127.0.0.1:1"], None), None, None).expect("complete");
         assert_eq!(settings.http, "127.0.0.1:0".parse().expect("an address"));
         let keys = |table: &toml::Table| table.keys().cloned().collect::<Vec<_>>();
-        let shown: toml::Table = toml::from_str(text).expect("good");
+        // What a profile sets is shown as a comment, so that the profile can be changed.
+        let (head, section) = text.split_once("[peer]").expect("a section");
+        let is_key = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+        let lines = section.lines().map(|line| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line));
+        let shown = format!("{head}[peer]\n{}", lines.collect::<Vec<_>>().join("\n"));
+        assert_eq!(read(&shown).expect("good").peer, Tuning::default());
+        let shown: toml::Table = toml::from_str(&shown).expect("good");
         let all = toml::Table::try_from(Tuning::default()).expect("a table");
         assert_eq!(keys(shown["peer"].as_table().expect("a section")), keys(&all));
+    }
+
+    #[test]
+    fn a_profile_sets_its_numbers_and_a_key_beside_it_wins() {
+        let low = read("[peer]\nprofile = 'low'\n").expect("good").peer;
+        assert_eq!((low.clone(), low.window_chunks), (Profile::Low.tuning(), 16));
+        let given = read("[peer]\ncache_reserve_ms = 700\nprofile = 'low'\n").expect("good").peer;
+        assert_eq!(given, Tuning { cache_reserve_ms: 700, ..Profile::Low.tuning() });
+        let said = format!("{:#}", read("[peer]\nprofile = 'quick'\n").expect_err("no such profile"));
+        assert!(said.contains("classic") && said.contains("low"), "{said}");
     }
 
     #[test]

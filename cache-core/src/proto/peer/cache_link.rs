@@ -11,6 +11,7 @@
 
 use std::net::SocketAddr;
 
+use super::config::Tuning;
 use super::event::LinkId;
 use super::handshake::{Ourselves, hello};
 use super::requests::request_frames;
@@ -153,6 +154,23 @@ impl CacheLink {
         CacheEvent::Nothing
     }
 
+    /// When [`CacheLink::tick`] may have something to do.
+    pub(super) fn next_timeout(&self, now: Time, tuning: &Tuning) -> Time {
+        match self.stage {
+            Stage::Resting { .. } if self.caches.is_empty() => Time::NEVER,
+            Stage::Resting { until } => until,
+            Stage::Dialling { deadline, .. } | Stage::Greeting { deadline, .. } | Stage::Opening { deadline, .. } => {
+                deadline
+            }
+            Stage::Open { probed: Some(at), .. } => at.after(tuning.cache_timeout()),
+            Stage::Open { heard, probed: None, .. } => {
+                // Past it nothing is waited for; a request that was not answered makes itself known.
+                let at = heard.after(tuning.cache_timeout().times(2));
+                if at > now { at } else { Time::NEVER }
+            }
+        }
+    }
+
     /// A chunk did not come in time: unless the cache was heard meanwhile, it is asked for a sign of life.
     pub(super) fn suspect(&mut self, t: &mut Turn<'_>) {
         if let Stage::Open { link, heard, probed: probed @ None } = &mut self.stage
@@ -169,6 +187,8 @@ impl CacheLink {
         {
             self.stage = Stage::Greeting { link, deadline };
             t.send(link, hello(t, us));
+            // In the same breath: a cache answers in order, and a round trip is saved.
+            t.send(link, open_frame(t));
         }
     }
 
@@ -190,7 +210,6 @@ impl CacheLink {
         match (self.stage, frame) {
             (Stage::Greeting { link, .. }, Frame::Welcome(_)) => {
                 self.stage = Stage::Opening { link, deadline: t.now.after(OPEN_PATIENCE) };
-                t.send(link, open_frame(t));
                 CacheEvent::Nothing
             }
             (Stage::Opening { link, .. } | Stage::Open { link, .. }, Frame::StreamInfo(info))
@@ -287,7 +306,6 @@ pub(super) const fn hold_off(reason: RefusalReason) -> Span {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::Tuning;
     use super::super::event::Output;
     use super::super::turn::TestWorld;
     use super::*;

@@ -2,7 +2,7 @@
 //! what is decided is decided in the part named.
 
 use super::cache_link::{self, CacheEvent, CacheLink};
-use super::config::{PeerConfig, Sliding};
+use super::config::{PeerConfig, Sliding, Tuning};
 use super::event::{End, Input, LinkId, Output};
 use super::handshake::{Ourselves, Outcome};
 use super::head::Head;
@@ -24,6 +24,9 @@ use crate::wire::{BufferMap, ChunkHeader, Frame, RefusalReason, Refused};
 
 /// How long the first chunks may take before the cache is asked once more where to begin. Our guess.
 const BEGIN_PATIENCE: Span = Span::from_secs(4);
+
+/// How often a peer that does not play looks around, and the least time between two looks at its neighbourhood. Our guess.
+const LOOK_PERIOD: Span = Span::from_millis(100);
 
 /// What exists from the moment on at which a cache has said where to begin.
 #[derive(Debug)]
@@ -47,7 +50,11 @@ pub(super) struct Conductor {
     /// N.
     size: u32,
     deadline: Time,
+    ticked: Time,
     next_tick: Time,
+    /// Something has changed that play-out, scheduler or upload must look at.
+    stirred: bool,
+    struck: Vec<LinkId>,
     finished: bool,
 }
 
@@ -64,7 +71,10 @@ impl Conductor {
             watching: None,
             size: 1,
             deadline: Time::NEVER,
+            ticked: Time::ZERO,
             next_tick: Time::NEVER,
+            stirred: false,
+            struck: Vec::new(),
             finished: false,
         }
     }
@@ -84,7 +94,10 @@ impl Conductor {
                 let said = self.join.datagram(t, from, &datagram);
                 self.servers_said(t, said);
             }
-            Input::Accepted { link, from } => self.near.handshakes.accepted(t, link, from),
+            Input::Accepted { link, from } => {
+                self.near.handshakes.accepted(t, link, from);
+                self.tick_soon(t);
+            }
             Input::Connected { link } => {
                 let us = self.ourselves(t);
                 self.near.handshakes.connected(t, link, &us);
@@ -94,6 +107,7 @@ impl Conductor {
             Input::Frame { link, frame } => self.frame(t, link, frame),
             Input::Chunk { link, header, checked } => self.chunk(t, link, &header, checked),
             Input::ChunkSent { link, seq } => {
+                self.stirred = true;
                 if self.upload.sent(t, link, seq)
                     && let Some(partner) = self.near.partners.get_mut(link)
                 {
@@ -105,12 +119,15 @@ impl Conductor {
         self.go_on(t);
     }
 
-    pub(super) fn next_timeout(&self) -> Time {
+    pub(super) fn next_timeout(&self, tuning: &Tuning) -> Time {
         if self.finished {
             return Time::NEVER;
         }
-        let play = self.watching.as_ref().map_or(Time::NEVER, |w| w.playout.next_timeout());
-        self.next_tick.min(self.join.next_timeout()).min(play)
+        let join = self.join.next_timeout();
+        let Some(w) = &self.watching else { return self.next_tick.min(join) };
+        let chunks = w.playout.next_timeout().min(self.scheduler.next_timeout());
+        let partners = self.near.partners.flush_at().min(self.upload.next_timeout(tuning));
+        self.next_tick.min(join).min(chunks).min(partners)
     }
 
     pub(super) fn snapshot(&self, now: Time) -> Snapshot {
@@ -144,16 +161,19 @@ impl Conductor {
         if self.finished || self.join.is_idle() {
             return;
         }
-        let said = self.join.tick(t);
-        self.servers_said(t, said);
+        if self.join.next_timeout() <= t.now {
+            let said = self.join.tick(t);
+            self.servers_said(t, said);
+        }
         if self.next_tick <= t.now {
-            self.next_tick = t.in_ms(t.tuning().announce_ms);
             self.tick(t);
         }
+        self.near.partners.flush(t);
         self.watch(t);
+        self.next_tick = self.next_tick.min(self.cache.next_timeout(t.now, t.tuning()));
     }
 
-    /// What may wait for a tenth of a second: links that are late, partners that are silent or low, news to tell.
+    /// What may wait for a tenth of a second: links that are late, partners that are silent or low, places to fill.
     fn tick(&mut self, t: &mut Turn<'_>) {
         let waiting = self.scheduler.requests.open_at_cache() > 0;
         let said = self.cache.tick(t, waiting);
@@ -166,18 +186,34 @@ impl Conductor {
             self.join.refresh(t);
         }
         match &mut self.watching {
-            None if self.deadline <= t.now && self.join.has_joined() => self.finish(t, End::NoCache),
+            None if self.deadline <= t.now && self.join.has_joined() => return self.finish(t, End::NoCache),
             Some(w) if w.playout.is_waiting() && w.began.after(BEGIN_PATIENCE) <= t.now => {
                 w.began = t.now;
                 self.cache.reopen(t);
             }
             _ => {}
         }
+        self.ticked = t.now;
+        // Without a clock of its own to beat: nothing is played yet, or nothing is there to play.
+        let beatless = self.watching.as_ref().is_none_or(|w| w.playout.next_timeout() == Time::NEVER);
+        let beat = if beatless { t.now.after(LOOK_PERIOD) } else { Time::NEVER };
+        self.stirred |= beatless;
+        let links = self.cache.next_timeout(t.now, t.tuning()).min(self.near.next_timeout(t.tuning()));
+        self.next_tick = links.min(beat).max(t.now.after(Span::from_millis(1)));
     }
 
-    /// Plays, asks and uploads.
+    /// Who is near has changed: places may be to be filled.
+    fn tick_soon(&mut self, t: &Turn<'_>) {
+        self.next_tick = self.next_tick.min(self.ticked.after(LOOK_PERIOD).max(t.now));
+    }
+
+    /// Plays, asks and uploads, if something has changed or is due.
     fn watch(&mut self, t: &mut Turn<'_>) {
         let Some(w) = self.watching.as_mut().filter(|_| !self.finished) else { return };
+        let (beat, asks) = (w.playout.next_timeout() <= t.now, self.scheduler.next_timeout() <= t.now);
+        if !(beat || asks || std::mem::take(&mut self.stirred) || self.upload.next_timeout(t.tuning()) <= t.now) {
+            return;
+        }
         let base = w.buffer.map().base();
         w.playout.advance(t, &mut w.buffer, &w.head);
         if w.playout.is_ended() {
@@ -187,22 +223,23 @@ impl Conductor {
             self.scheduler.requests.forget_before(w.buffer.map().base());
             t.out.push(Output::Forget { before: w.buffer.map().base() });
         }
-        let others = self.near.ids();
         let view = View {
             stream: self.stream,
             me: self.join.id(),
-            others: &others,
+            members: &self.near.members,
             buffer: &w.buffer,
             head: &w.head,
             playout: &w.playout,
             began: w.began,
         };
-        let struck = self.scheduler.run(t, &view, &mut self.near.partners, &mut self.cache);
+        let mut struck = std::mem::take(&mut self.struck);
+        self.scheduler.run(t, &view, &mut self.near.partners, &mut self.cache, &mut struck);
         self.upload.pump(t, self.stream, &w.buffer);
-        for link in struck {
+        for link in struck.drain(..) {
             t.stats.partners_struck += 1;
             self.part(t, link, RefusalReason::TooSlow);
         }
+        self.struck = struck;
     }
 
     fn servers_said(&mut self, t: &mut Turn<'_>, said: Option<JoinEvent>) {
@@ -214,7 +251,10 @@ impl Conductor {
                 self.near.learn(t, self.join.id(), self.size, &joined.members);
                 self.next_tick = t.now;
             }
-            Some(JoinEvent::Size(size)) => self.size = size,
+            Some(JoinEvent::Size(size)) => {
+                self.size = size;
+                self.tick_soon(t);
+            }
             Some(JoinEvent::Keys(keys)) => self.take_keys(t, keys),
             Some(JoinEvent::Failed(end)) => self.finish(t, end),
             None => {}
@@ -227,10 +267,12 @@ impl Conductor {
         if !keys.is_empty() {
             t.out.push(Output::Keys { keys });
             self.scheduler.requests.keys_came();
+            self.stirred = true;
         }
     }
 
     fn closed(&mut self, t: &mut Turn<'_>, link: LinkId) {
+        self.tick_soon(t);
         if self.near.handshakes.closed(t, link, &mut self.near.members) {
             return;
         }
@@ -255,8 +297,9 @@ impl Conductor {
                 self.near.members.forget(partner.id);
                 let map = self.map();
                 self.near.partners.add(t, link, *partner, &map);
+                self.tick_soon(t);
             }
-            Some(Outcome::Nothing) => {}
+            Some(Outcome::Nothing) => self.tick_soon(t),
             None => self.partner_said(t, link, frame),
         }
     }
@@ -268,17 +311,28 @@ impl Conductor {
         self.near.partners.heard(link, t.now);
         let buffer = self.watching.as_ref().map(|w| &w.buffer);
         match frame {
-            Frame::Gossip(gossip) => self.near.partners.gossip(link, gossip.map, buffer.map(PlayBuffer::position)),
+            Frame::Gossip(gossip) => {
+                if let Some((before, map)) =
+                    self.near.partners.gossip(link, gossip.map, buffer.map(PlayBuffer::position))
+                {
+                    self.stirred |= self.scheduler.wants_of(&map, &before);
+                }
+            }
             Frame::Have(have) => {
                 if let Some(buffer) = buffer {
                     self.near.partners.have(link, &have, buffer.map());
+                    self.stirred |= self.scheduler.wants(have.seqs.iter().copied());
                 }
             }
-            Frame::Request(request) => self.upload.request(t, link, &request, self.stream, buffer),
+            Frame::Request(request) => {
+                self.upload.request(t, link, &request, self.stream, buffer);
+                self.stirred = true;
+            }
             Frame::Unavailable(said) => self.not_from_partner(t, link, &said),
             Frame::PartnersQuery(_) => self.near.partners.answer(t, link),
             Frame::Partners(list) if self.near.partners.was_asked(link) => {
                 self.near.learn(t, self.join.id(), self.size, &list.peers);
+                self.tick_soon(t);
             }
             Frame::Partners(_) => t.stats.lists_unasked += 1,
             Frame::Leave(Leave { reason }) | Frame::Refused(Refused { reason, .. }) => {
@@ -294,6 +348,7 @@ impl Conductor {
 
     /// A partner has not got what it was asked for.
     fn not_from_partner(&mut self, t: &mut Turn<'_>, link: LinkId, said: &Unavailable) {
+        self.stirred = true;
         let Some(partner) = self.near.partners.get_mut(link) else { return };
         for seq in run(said) {
             self.scheduler.requests.settle(link, seq);
@@ -306,6 +361,7 @@ impl Conductor {
     }
 
     fn cache_said(&mut self, t: &mut Turn<'_>, said: CacheEvent) {
+        self.stirred |= said != CacheEvent::Nothing;
         match said {
             CacheEvent::Nothing => {}
             CacheEvent::Info(info) => self.opened(t, &info),
@@ -325,9 +381,10 @@ impl Conductor {
         match &mut self.watching {
             Some(w) if !w.playout.is_waiting() || info.begin <= w.buffer.position() => w.head.observe(info.head, t.now),
             _ => {
+                let (window, history) = (t.tuning().window_chunks, t.tuning().history_chunks);
                 let buffer = match t.tuning().sliding {
-                    Sliding::Clock => PlayBuffer::new(info.begin),
-                    Sliding::Strict => PlayBuffer::strict(info.begin),
+                    Sliding::Clock => PlayBuffer::new(info.begin, window, history),
+                    Sliding::Strict => PlayBuffer::strict(info.begin, window, history),
                 };
                 self.scheduler.requests.forget_before(buffer.map().base());
                 self.near.partners.begin(buffer.position());
@@ -369,9 +426,10 @@ impl Conductor {
             self.near.partners.heard(link, t.now);
         }
         let asked = self.scheduler.requests.settle(link, seq);
+        let took = self.scheduler.requests.asked_at(link, seq).map(|at| t.now.since(at));
         let in_time = self.scheduler.requests.given_up(link, seq, from_cache);
         match checked {
-            Ok(()) if asked => self.take_in(t, link, header, in_time),
+            Ok(()) if asked => self.take_in(t, link, header, in_time, took),
             Ok(()) => {
                 t.stats.chunks_unrequested += 1;
                 if self.near.partners.get_mut(link).is_some_and(super::partners::Partner::sent_unasked) {
@@ -379,6 +437,7 @@ impl Conductor {
                 }
             }
             Err(ChunkFault::UnknownEpoch(_)) => {
+                self.stirred = true;
                 t.stats.chunks_unknown_epoch += 1;
                 if asked {
                     self.scheduler.requests.hold_off(seq, t.now.after(UNKNOWN_EPOCH_PAUSE));
@@ -394,15 +453,17 @@ impl Conductor {
     }
 
     /// A good chunk that was asked for.
-    fn take_in(&mut self, t: &mut Turn<'_>, link: LinkId, header: &ChunkHeader, in_time: bool) {
+    fn take_in(&mut self, t: &mut Turn<'_>, link: LinkId, header: &ChunkHeader, in_time: bool, took: Option<Span>) {
         let seq = header.seq;
         let Some(w) = &mut self.watching else { return };
         w.head.observe(seq, t.now);
+        // A player without a beat goes on by what comes.
+        self.stirred |= w.playout.next_timeout() == Time::NEVER || header.end;
         match w.buffer.insert(header) {
             Insert::Kept => {
                 t.stats.chunks_verified += 1;
                 t.out.push(Output::Keep { seq });
-                self.near.partners.announce(seq);
+                self.near.partners.announce(t, seq);
             }
             Insert::Duplicate => t.stats.chunks_duplicate += 1,
             Insert::TooOld | Insert::TooNew => t.stats.chunks_late += 1,
@@ -413,7 +474,7 @@ impl Conductor {
             partner.rate.withdrawn();
         }
         if let Some(partner) = self.near.partners.get_mut(link) {
-            partner.delivered(seq, in_time);
+            partner.delivered(seq, in_time, took);
         }
     }
 
@@ -448,6 +509,7 @@ impl Conductor {
 
     /// What was asked of a link that is gone can be asked elsewhere; what it asked for is not sent.
     fn forget_link(&mut self, link: LinkId) {
+        self.stirred = true;
         self.scheduler.requests.drop_partner(link);
         self.upload.drop_link(link);
     }

@@ -24,6 +24,20 @@ pub struct PeerConfig {
     pub tuning: Tuning,
 }
 
+/// How near to the publisher to watch: the window and the periods that go with it. Peers of different profiles are
+/// partners like any others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// The paper's window of 51.2 s, 6 s behind the publisher: rides out most.
+    #[default]
+    Classic,
+    /// A window of 12.8 s, 3 s behind.
+    Mid,
+    /// A window of 3.2 s, under 2 s behind.
+    Low,
+}
+
 /// How the window moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,93 +74,180 @@ pub enum UrgentZone {
     FirstThird,
 }
 
-/// A peer's numbers. Unknown keys are errors; [`Tuning::check`] says which value is out of range.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Tuning {
+macro_rules! tuning {
+    ($($(#[$doc:meta])* $key:ident: $of:ty,)*) => {
+        /// A peer's numbers. Where they are read from, [`Profile`] sets those that go with its window and keys given beside it
+        /// win; unknown keys are errors. [`Tuning::check`] says which value is out of range.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(from = "Given")]
+        pub struct Tuning {
+            /// What the numbers below were set from.
+            pub profile: Profile,
+            $($(#[$doc])* pub $key: $of,)*
+        }
+
+        /// The keys that a file gives.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Given {
+            profile: Option<Profile>,
+            $($key: Option<$of>,)*
+        }
+
+        impl From<Given> for Tuning {
+            fn from(given: Given) -> Tuning {
+                let mut tuning = given.profile.unwrap_or_default().tuning();
+                $(if let Some(value) = given.$key {
+                    tuning.$key = value;
+                })*
+                tuning
+            }
+        }
+    };
+}
+
+tuning! {
     /// From the start to the first chunk on offer; after that the peer gives up. Our guess: a person's patience.
-    pub join_deadline_ms: u64,
+    join_deadline_ms: u64,
 
     /// c of eq. (1): members are `(c + 1) * log N`. Paper: "about 3 ln N", so 2.
-    pub members_c: f64,
+    members_c: f64,
     /// The logarithm's base in eqs. (1) and (2). Paper: e.
-    pub log_base: f64,
+    log_base: f64,
     /// Fewest members and partners wanted, however small N is (as far as so many exist). Our guess.
-    pub neighbours_min: usize,
+    neighbours_min: usize,
     /// Most accepted partners, whatever eq. (2) allows. Our guess.
-    pub accepted_max: usize,
+    accepted_max: usize,
     /// Upload that others may have, in kbit/s; 0: unlimited. BW of eq. (2).
-    pub upload_kbps: u64,
+    upload_kbps: u64,
     /// Period after which the worst partners are exchanged. Our guess.
-    pub optimise_period_ms: u64,
+    optimise_period_ms: u64,
     /// k of section 3.1.5, 0 <= k < 1/2: `floor(k * partners)` are exchanged each period. Our guess.
-    pub exchange_share: f64,
+    exchange_share: f64,
     /// p of eq. (3), 0 < p < 1: what a download is worth against an upload. Our guess.
-    pub download_weight: f64,
+    download_weight: f64,
     /// Period of buffer maps to partners, which are the heartbeat too. Our guess.
-    pub gossip_ms: u64,
+    gossip_ms: u64,
     /// Missed heartbeats after which a partner is gone. Our guess.
-    pub gossip_missed_max: u64,
+    gossip_missed_max: u64,
     /// From a TCP link's beginning to its Welcome. Our guess; below the 5 s that servers grant.
-    pub handshake_ms: u64,
+    handshake_ms: u64,
     /// For how long a peer that did not take a link is not dialled again. Our guess.
-    pub redial_ms: u64,
+    redial_ms: u64,
     /// For how long a peer that sent a wrong chunk is refused. Our guess.
-    pub ban_ms: u64,
+    ban_ms: u64,
 
     /// How the window moves.
-    pub sliding: Sliding,
+    sliding: Sliding,
+    /// Chunks of the window, at most 256. Paper, section 3.2.1: 256.
+    window_chunks: u64,
+    /// Chunks of the window behind the play position, kept for others. Paper, section 3.2.2: 48.
+    history_chunks: u64,
     /// Contiguous chunks from the first one on before play-out begins. Our guess: a second of media.
-    pub startup_chunks: u64,
+    startup_chunks: u64,
     /// How far behind the newest chunk play-out is: the time a chunk has to travel through the swarm. Our guess.
-    pub play_delay_ms: u64,
+    play_delay_ms: u64,
+    /// How far behind the newest chunk to begin at the least (a cache begins at the join point before that); 0: as far as
+    /// `play_delay_ms`. Our guess.
+    begin_back_ms: u64,
     /// Largest correction of the play-out's speed against the publisher's clock, in thousandths. Our guess: 25 times a
     /// bad crystal's 200 ppm, and too little for a player's buffer to notice.
-    pub slew_permille: u64,
+    slew_permille: u64,
     /// Later than this by the clock, play-out was interrupted: it skips ahead instead of catching up. Our guess.
-    pub gap_ms: u64,
+    gap_ms: u64,
 
     /// Which form of eq. (5) is used.
-    pub request_control: RequestControl,
+    request_control: RequestControl,
     /// k of eq. (4), 1 < k: how much more is asked for than an even share. Paper's legend gives 1 < k < M.
-    pub request_share: f64,
+    request_share: f64,
     /// L of eq. (5): the least that is asked of a partner that answers. Our guess.
-    pub request_floor: u32,
+    request_floor: u32,
     /// The period of eq. (5). Our guess: several round trips.
-    pub request_period_ms: u64,
+    request_period_ms: u64,
     /// T of the repaired eq. (5): how long a partner that failed is not asked. Our guess.
-    pub request_mute_ms: u64,
+    request_mute_ms: u64,
     /// Longest wait for a chunk from a partner; a third of the time that is left when that is less. Our guess.
-    pub request_timeout_ms: u64,
+    request_timeout_ms: u64,
     /// Shortest wait for a chunk. Our guess: a round trip between continents.
-    pub request_timeout_min_ms: u64,
+    request_timeout_min_ms: u64,
     /// Requests in a row that a partner may leave unanswered. Our guess.
-    pub request_strikes_max: u32,
+    request_strikes_max: u32,
     /// How the urgent zone is read.
-    pub urgent_zone: UrgentZone,
+    urgent_zone: UrgentZone,
     /// An urgent chunk is asked of the cache when less than this is left before it is played. Our guess: two tries at
     /// a cache.
-    pub cache_reserve_ms: u64,
+    cache_reserve_ms: u64,
     /// Longest wait for a chunk from the cache once it is published. Our guess.
-    pub cache_timeout_ms: u64,
+    cache_timeout_ms: u64,
     /// How many chunks ahead of the newest a responsible peer asks of the cache. Our guess: covers the error of the
     /// estimate of the newest.
-    pub seed_ahead_chunks: u64,
+    seed_ahead_chunks: u64,
     /// When no partner announces a published chunk, the number of responsible peers doubles each time this passes.
     /// Our guess: time for a few hops between partners.
-    pub seed_step_ms: u64,
+    seed_step_ms: u64,
     /// Longest time a new chunk waits to be announced together with others. Our guess; the machine's tick.
-    pub announce_ms: u64,
+    announce_ms: u64,
 
     /// Chunks that one partner may have waiting for upload. Our guess.
-    pub upload_queue_max: usize,
+    upload_queue_max: usize,
     /// A waiting upload older than this is refused: its asker has gone elsewhere. Follows from `request_timeout_ms`.
-    pub upload_patience_ms: u64,
+    upload_patience_ms: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Tuning {
+        Profile::default().tuning()
+    }
+}
+
+impl Profile {
+    /// The numbers of this profile.
+    pub fn tuning(self) -> Tuning {
+        match self {
+            Profile::Classic => Tuning::classic(),
+            Profile::Mid => Tuning {
+                profile: self,
+                window_chunks: 64,
+                history_chunks: 20,
+                startup_chunks: 4,
+                play_delay_ms: 3_000,
+                request_period_ms: 400,
+                request_timeout_ms: 800,
+                cache_reserve_ms: 1_000,
+                cache_timeout_ms: 800,
+                seed_step_ms: 500,
+                announce_ms: 50,
+                upload_patience_ms: 300,
+                ..Tuning::classic()
+            },
+            Profile::Low => Tuning {
+                profile: self,
+                window_chunks: 16,
+                history_chunks: 4,
+                startup_chunks: 3,
+                play_delay_ms: 1_600,
+                begin_back_ms: 800,
+                slew_permille: 30,
+                gossip_ms: 1_000,
+                request_period_ms: 200,
+                request_mute_ms: 600,
+                request_timeout_ms: 600,
+                request_timeout_min_ms: 300,
+                cache_reserve_ms: 600,
+                cache_timeout_ms: 500,
+                seed_step_ms: 250,
+                announce_ms: 20,
+                upload_patience_ms: 150,
+                ..Tuning::classic()
+            },
+        }
+    }
+}
+
+impl Tuning {
+    fn classic() -> Tuning {
         Tuning {
+            profile: Profile::Classic,
             join_deadline_ms: 15_000,
             members_c: 2.0,
             log_base: std::f64::consts::E,
@@ -162,8 +263,11 @@ impl Default for Tuning {
             redial_ms: 10_000,
             ban_ms: 600_000,
             sliding: Sliding::Clock,
+            window_chunks: WINDOW_CHUNKS,
+            history_chunks: HISTORY_CHUNKS,
             startup_chunks: 5,
             play_delay_ms: 6_000,
+            begin_back_ms: 0,
             slew_permille: 5,
             gap_ms: 1_000,
             request_control: RequestControl::Repaired,
@@ -181,7 +285,7 @@ impl Default for Tuning {
             seed_step_ms: 1_000,
             announce_ms: 100,
             upload_queue_max: 16,
-            upload_patience_ms: 1_000,
+            upload_patience_ms: 400,
         }
     }
 }
@@ -199,7 +303,7 @@ pub struct BadTuning {
 impl Tuning {
     /// Checks every range.
     pub fn check(&self) -> Result<(), BadTuning> {
-        let ahead_ms = (WINDOW_CHUNKS - HISTORY_CHUNKS) * CHUNK_SPAN.millis();
+        let ahead_ms = self.window_chunks.saturating_sub(self.history_chunks).saturating_mul(CHUNK_SPAN.millis());
         let rules = [
             ("members_c", "must be at least 0 and at most 20", (0.0..=20.0).contains(&self.members_c)),
             ("log_base", "must be above 1 and at most 10", self.log_base > 1.0 && self.log_base <= 10.0),
@@ -211,8 +315,19 @@ impl Tuning {
             ("gossip_ms", "must be at least 100", self.gossip_ms >= 100),
             ("gossip_missed_max", "must be at least 1", self.gossip_missed_max >= 1),
             ("handshake_ms", "must be at least 100", self.handshake_ms >= 100),
-            ("startup_chunks", "must be 1 to 200", (1..=200).contains(&self.startup_chunks)),
-            ("play_delay_ms", "must be 400 to 40000", (400..ahead_ms).contains(&self.play_delay_ms)),
+            ("window_chunks", "must be 8 to 256", (8..=WINDOW_CHUNKS).contains(&self.window_chunks)),
+            ("history_chunks", "must be at most half of window_chunks", self.history_chunks <= self.window_chunks / 2),
+            (
+                "startup_chunks",
+                "must be at least 1 and less than window_chunks without history_chunks",
+                (1..self.window_chunks.saturating_sub(self.history_chunks)).contains(&self.startup_chunks),
+            ),
+            (
+                "play_delay_ms",
+                "must be at least 400 and below 200 ms for each chunk of window_chunks that is not of history_chunks",
+                (400..ahead_ms).contains(&self.play_delay_ms),
+            ),
+            ("begin_back_ms", "must be in the window as play_delay_ms is", self.begin_back_ms < ahead_ms),
             ("slew_permille", "must be at most 100", self.slew_permille <= 100),
             ("gap_ms", "must be at least 200", self.gap_ms >= 200),
             ("request_share", "must be above 1", self.request_share > 1.0 && self.request_share <= 100.0),
@@ -241,15 +356,16 @@ impl Tuning {
     /// Slots of the urgent zone, behind the history.
     pub const fn urgent_chunks(&self) -> u64 {
         match self.urgent_zone {
-            UrgentZone::ThirdOfWindow => WINDOW_CHUNKS / 3,
-            UrgentZone::ThirdOfRest => (WINDOW_CHUNKS - HISTORY_CHUNKS) / 3,
-            UrgentZone::FirstThird => WINDOW_CHUNKS / 3 - HISTORY_CHUNKS,
+            UrgentZone::ThirdOfWindow => self.window_chunks / 3,
+            UrgentZone::ThirdOfRest => self.window_chunks.saturating_sub(self.history_chunks) / 3,
+            UrgentZone::FirstThird => (self.window_chunks / 3).saturating_sub(self.history_chunks),
         }
     }
 
     /// How far behind the newest chunk to begin, in chunks.
     pub const fn back_chunks(&self) -> u16 {
-        (self.play_delay_ms / CHUNK_SPAN.millis()) as u16
+        let back_ms = if self.begin_back_ms == 0 { self.play_delay_ms } else { self.begin_back_ms };
+        (back_ms / CHUNK_SPAN.millis()) as u16
     }
 
     pub(crate) const fn play_delay(&self) -> Span {
@@ -303,6 +419,20 @@ mod tests {
     #[test]
     fn defaults_are_in_range() {
         assert_eq!(Tuning::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn every_profile_is_in_range_and_nearer_to_the_publisher_than_the_one_before() {
+        let profiles = [Profile::Classic, Profile::Mid, Profile::Low].map(Profile::tuning);
+        assert!(profiles.iter().all(|tuning| tuning.check() == Ok(())));
+        assert_eq!(profiles.each_ref().map(|tuning| tuning.window_chunks), [256, 64, 16]);
+        assert!(profiles.windows(2).all(|two| two[1].play_delay_ms < two[0].play_delay_ms));
+    }
+
+    #[test]
+    fn a_window_too_small_for_its_history_is_refused() {
+        let wrong = Tuning { window_chunks: 16, history_chunks: 48, ..Tuning::default() };
+        assert_eq!(wrong.check().map_err(|bad| bad.key), Err("history_chunks"));
     }
 
     #[test]

@@ -109,6 +109,11 @@ impl Handshakes {
         }
     }
 
+    /// When [`Handshakes::expire`] has something to do.
+    pub(super) fn next_timeout(&self) -> Time {
+        self.0.values().map(|p| p.deadline).min().unwrap_or(Time::NEVER)
+    }
+
     /// All links, forgotten.
     pub(super) fn take_links(&mut self) -> Vec<LinkId> {
         std::mem::take(&mut self.0).into_keys().collect()

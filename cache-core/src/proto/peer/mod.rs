@@ -24,6 +24,8 @@
 //! | `cache_link` | the link to the cache and the next one when it fails | 3.1.2 |
 //! | `play_buffer`, `head`, `playout` | the window, the newest chunk, the clock | 3.2.1, 3.2.2 |
 //! | `scheduler`, `urgent`, `rarest`, `request_rate`, `requests` | which chunk is asked of whom | 3.2.3, eqs. (4), (5) |
+//! | `slots` | sets of a window's chunks as words | |
+//! | `delivery` | how long a partner takes | |
 //! | `seeding` | who fetches a new chunk from the cache | our own |
 //! | `upload` | partners' requests within the upload granted | |
 //! | [`stats`], [`quality`] | counters and the status line; what the viewer gets | |
@@ -42,6 +44,7 @@ pub mod stats;
 
 mod cache_link;
 mod conductor;
+mod delivery;
 mod handshake;
 mod head;
 mod join;
@@ -55,6 +58,7 @@ mod request_rate;
 mod requests;
 mod scheduler;
 mod seeding;
+mod slots;
 mod turn;
 mod upload;
 mod urgent;
@@ -65,11 +69,12 @@ pub mod rules {
     pub use super::members::draw;
     pub use super::rarest::order;
     pub use super::scheduler::{Source, choose};
-    pub use super::seeding::{rank_below, responsible};
+    pub use super::seeding::is_responsible;
+    pub use super::slots::Slots;
     pub use super::urgent::needs_cache;
 }
 
-pub use config::{BadTuning, PeerConfig, RequestControl, Sliding, Tuning, UrgentZone};
+pub use config::{BadTuning, PeerConfig, Profile, RequestControl, Sliding, Tuning, UrgentZone};
 pub use event::{End, Input, LinkId, Output};
 pub use stats::{Snapshot, State, Stats};
 
@@ -115,7 +120,7 @@ impl Peer {
     /// When to call [`Peer::handle`] with [`Input::Tick`] at the latest; [`Time::NEVER`] before the start and when it
     /// is over.
     pub fn next_timeout(&self) -> Time {
-        self.conductor.next_timeout()
+        self.conductor.next_timeout(&self.config.tuning)
     }
 
     /// The counters.

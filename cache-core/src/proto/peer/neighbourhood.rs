@@ -7,12 +7,14 @@
 //!                                  silent, lost, wrong: gone, and left alone for a while
 //! ```
 
+use super::config::Tuning;
 use super::event::LinkId;
 use super::handshake::Handshakes;
 use super::members::Members;
 use super::partners::{Partner, Partners};
 use super::turn::Turn;
 use crate::peer_id::{PeerId, Tier};
+use crate::time::Time;
 use crate::wire::exchange::{Leave, PeerEntry};
 use crate::wire::{BufferMap, RefusalReason};
 
@@ -53,9 +55,9 @@ impl Neighbourhood {
         have < t.tuning().partners_wanted(size) && have + 1 < size as usize
     }
 
-    /// Everybody, for seeding.
-    pub(super) fn ids(&self) -> Vec<PeerId> {
-        self.partners.ids().chain(self.members.ids()).collect()
+    /// When [`Neighbourhood::tick`] has something to do that no input brings about.
+    pub(super) fn next_timeout(&self, tuning: &Tuning) -> Time {
+        self.handshakes.next_timeout().min(self.partners.next_timeout(tuning))
     }
 
     /// Peers that somebody named: members, unless they are partners or ourselves.

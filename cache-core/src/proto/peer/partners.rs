@@ -1,13 +1,15 @@
 //! Partners: the peers connected, what they hold, and who of them stays (paper, sections 3.1.4 and 3.1.5).
 //!
 //! Each gossip period every partner is sent our buffer map, which is the heartbeat too; new chunks are announced at
-//! once, those of a tenth of a second together. Who misses three heartbeats is gone. Each longer period the lowest by
+//! once, those that come within `announce_ms` of an announcement together. Who misses three heartbeats is gone. Each longer period the lowest by
 //! eq. (3) are exchanged for members. Caches are not here: their upload to us is their purpose, so they are never
 //! ranked ([`super::cache_link`]).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use super::config::Tuning;
+use super::delivery::Delivery;
 use super::event::LinkId;
 use super::request_rate::RequestRate;
 use super::turn::Turn;
@@ -39,6 +41,7 @@ pub(super) struct Partner {
     pub(super) map: BufferMap,
     pub(super) rate: RequestRate,
     pub(super) worth: Worth,
+    pub(super) delivery: Delivery,
     /// Requests in a row that were not answered.
     pub(super) strikes: u32,
     /// Chunks in a row that nobody asked for.
@@ -62,6 +65,7 @@ impl Partner {
             map: BufferMap::new(ChunkSeq::FIRST),
             rate: RequestRate::new(t.tuning().request_floor),
             worth: Worth::new(t.now),
+            delivery: Delivery::default(),
             strikes: 0,
             unasked: 0,
             since: t.now,
@@ -73,8 +77,10 @@ impl Partner {
     }
 
     /// It gave a chunk that it was asked for; `in_time`: before the request was given up.
-    pub(super) fn delivered(&mut self, seq: ChunkSeq, in_time: bool) {
+    /// `took`: how long after it was asked, if that is still known.
+    pub(super) fn delivered(&mut self, seq: ChunkSeq, in_time: bool, took: Option<Span>) {
         (self.strikes, self.unasked) = (0, 0);
+        took.into_iter().for_each(|took| self.delivery.observe(took));
         self.worth.downloaded();
         self.map.set(seq, true);
         if in_time {
@@ -99,6 +105,9 @@ pub(super) struct Partners {
     up: BTreeMap<LinkId, Partner>,
     /// Chunks held since the last announcement; at most a window.
     fresh: Vec<ChunkSeq>,
+    announced: Time,
+    /// When they are announced.
+    announce_at: Option<Time>,
     next_gossip: Time,
     next_exchange: Time,
     next_query: Time,
@@ -161,12 +170,20 @@ impl Partners {
     }
 
     /// A partner's map. `position` is ours, to read its base by; `None` before there is one.
-    pub(super) fn gossip(&mut self, link: LinkId, wire: WireBufferMap, position: Option<ChunkSeq>) {
-        let Some(partner) = self.up.get_mut(&link) else { return };
-        match position {
-            Some(position) => partner.map = BufferMap::from_wire(&wire, position),
-            None => partner.unread = Some(wire),
-        }
+    /// Gives the map that was known before and the new one, when it could be read.
+    pub(super) fn gossip(
+        &mut self,
+        link: LinkId,
+        wire: WireBufferMap,
+        position: Option<ChunkSeq>,
+    ) -> Option<(BufferMap, BufferMap)> {
+        let partner = self.up.get_mut(&link)?;
+        let Some(position) = position else {
+            partner.unread = Some(wire);
+            return None;
+        };
+        let before = std::mem::replace(&mut partner.map, BufferMap::from_wire(&wire, position));
+        Some((before, partner.map))
     }
 
     /// Our position is known: maps that came before can be read.
@@ -189,16 +206,29 @@ impl Partners {
         }
     }
 
-    /// A new chunk is held: partners will be told.
-    pub(super) fn announce(&mut self, seq: ChunkSeq) {
+    /// A new chunk is held: partners are told by [`Partners::flush`], soon after the announcement before.
+    pub(super) fn announce(&mut self, t: &Turn<'_>, seq: ChunkSeq) {
         if self.fresh.len() < WINDOW_CHUNKS as usize {
             self.fresh.push(seq);
         }
+        if self.announce_at.is_none() {
+            self.announce_at = Some(self.announced.after(Span::from_millis(t.tuning().announce_ms)).max(t.now));
+        }
     }
 
-    /// Announcements, buffer maps and questions that are due. `short_of_members`: ask for partner lists.
+    /// When [`Partners::flush`] has something to do.
+    pub(super) fn flush_at(&self) -> Time {
+        self.announce_at.unwrap_or(Time::NEVER)
+    }
+
+    /// When [`Partners::tick`] or [`Partners::silent`] has something to do.
+    pub(super) fn next_timeout(&self, tuning: &Tuning) -> Time {
+        let heard = self.up.values().map(|p| p.heard).min().unwrap_or(Time::NEVER);
+        self.next_gossip.min(heard.after(tuning.silence_max()))
+    }
+
+    /// Buffer maps and questions that are due. `short_of_members`: ask for partner lists.
     pub(super) fn tick(&mut self, t: &mut Turn<'_>, map: &BufferMap, short_of_members: bool) {
-        self.flush(t);
         if self.next_gossip <= t.now {
             self.next_gossip = t.in_ms(t.tuning().gossip_ms);
             for link in self.up.keys() {
@@ -215,12 +245,17 @@ impl Partners {
         }
     }
 
-    /// Tells each partner of the new chunks that it does not hold itself.
-    fn flush(&mut self, t: &mut Turn<'_>) {
+    /// Tells each partner of the new chunks that it does not hold itself and has not played.
+    pub(super) fn flush(&mut self, t: &mut Turn<'_>) {
+        if self.announce_at.is_none_or(|at| at > t.now) {
+            return;
+        }
+        (self.announced, self.announce_at) = (t.now, None);
         for (link, partner) in &self.up {
-            let news: Vec<ChunkSeq> = self.fresh.iter().copied().filter(|seq| !partner.map.holds(*seq)).collect();
-            for seqs in news.chunks(HAVE_PER_MESSAGE_MAX) {
-                t.send(*link, Have { seqs: List::first_of(seqs.iter().copied()) });
+            let is_news = |seq: &ChunkSeq| *seq >= partner.map.base() && !partner.map.holds(*seq);
+            let mut news = self.fresh.iter().copied().filter(is_news).peekable();
+            while news.peek().is_some() {
+                t.send(*link, Have { seqs: List::first_of(news.by_ref().take(HAVE_PER_MESSAGE_MAX)) });
             }
         }
         self.fresh.clear();
@@ -293,7 +328,6 @@ impl Partners {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::Tuning;
     use super::super::event::Output;
     use super::super::turn::TestWorld;
     use super::*;
@@ -329,10 +363,17 @@ mod tests {
         let window = BufferMap::new(ChunkSeq::new(100));
         let have = Have { seqs: List::first_of([ChunkSeq::new(110)]) };
         partners.have(LinkId(1), &have, &window);
-        partners.next_gossip = Time::NEVER;
-        partners.announce(ChunkSeq::new(110));
-        partners.tick(&mut world.turn(), &window, false);
+        partners.announce(&world.turn(), ChunkSeq::new(110));
+        partners.flush(&mut world.turn());
         assert_eq!(frames(&mut world), [(2, "Have")]);
+        // What comes at once behind it waits for a tenth of a second.
+        partners.announce(&world.turn(), ChunkSeq::new(111));
+        partners.announce(&world.turn(), ChunkSeq::new(112));
+        partners.flush(&mut world.turn());
+        assert_eq!((frames(&mut world).len(), partners.flush_at()), (0, world.now.after(Span::from_millis(100))));
+        world.pass(100);
+        partners.flush(&mut world.turn());
+        assert_eq!(frames(&mut world), [(1, "Have"), (2, "Have")]);
     }
 
     #[test]
@@ -363,7 +404,7 @@ mod tests {
         let mut partners = partners(&mut world, 1);
         let partner = partners.get_mut(LinkId(1)).expect("there");
         assert!((0..16).all(|_| !partner.sent_unasked()));
-        partner.delivered(ChunkSeq::new(101), true);
+        partner.delivered(ChunkSeq::new(101), true, None);
         assert!((0..16).all(|_| !partner.sent_unasked()), "in a row");
         assert!(partner.sent_unasked());
     }

@@ -1,4 +1,4 @@
-//! The window: 256 chunks around the play position (paper, section 3.2.1).
+//! The window: 256 chunks around the play position (paper, section 3.2.1), or fewer.
 //!
 //! ```text
 //!  base            position                                                   base + 256
@@ -6,11 +6,13 @@
 //!   0              48                             133                          256
 //!   for others      played next                     fetched rarest first
 //! ```
-//! The window begins 48 chunks behind the first chunk to be played (or at the stream's first), so that the play
-//! position stands at slot 48 from the beginning and every chunk is kept 9.6 s after it was played. The buffer
-//! remembers which chunks are held and what play-out and upload must know of them; the driver keeps the bytes.
+//! The numbers are those of the paper and of the `classic` profile. The window begins a history behind the first chunk to be
+//! played (or at the stream's first), so that the play position stands behind the history from the beginning and every chunk
+//! is kept that long (9.6 s) after it was played. The buffer remembers which chunks are held and what play-out and
+//! upload must know of them; the driver keeps the bytes.
 
-use crate::limits::{HISTORY_CHUNKS, WINDOW_CHUNKS};
+use super::slots::Slots;
+use crate::limits::WINDOW_CHUNKS;
 use crate::time::Span;
 use crate::units::{CHUNK_SPAN, ChunkSeq};
 use crate::wire::{BufferMap, CHUNK_PREFIX_BYTES, ChunkHeader};
@@ -42,8 +44,9 @@ pub(super) enum Insert {
 pub(super) struct PlayBuffer {
     map: BufferMap,
     position: ChunkSeq,
-    /// By `seq % 256`; meaningful where the map says held.
-    held: Vec<Held>,
+    history: u64,
+    /// By `seq` modulo the window's length; meaningful where the map says held.
+    held: Box<[Held]>,
     last: Option<ChunkSeq>,
     strict: bool,
     /// Mean of the frames' bytes, the newest weighing an eighth; 0 before the first.
@@ -56,21 +59,23 @@ pub(super) const fn frame_bytes(header: &ChunkHeader) -> u64 {
 }
 
 impl PlayBuffer {
-    /// A window for play-out from `begin` on, nothing held.
-    pub(super) fn new(begin: ChunkSeq) -> PlayBuffer {
+    /// A window of `chunks` chunks (256 at most), `history` of them behind the play position, for play-out from `begin`
+    /// on; nothing held.
+    pub(super) fn new(begin: ChunkSeq, chunks: u64, history: u64) -> PlayBuffer {
         PlayBuffer {
-            map: BufferMap::new(begin.back(HISTORY_CHUNKS)),
+            map: BufferMap::new(begin.back(history)),
             position: begin,
-            held: vec![Held::default(); WINDOW_CHUNKS as usize],
+            history,
+            held: vec![Held::default(); chunks.clamp(1, WINDOW_CHUNKS) as usize].into_boxed_slice(),
             last: None,
             strict: false,
             mean_bytes: 0,
         }
     }
 
-    /// A window that begins at `begin` itself; play-out begins at slot 48 (`sliding = "strict"`).
-    pub(super) fn strict(begin: ChunkSeq) -> PlayBuffer {
-        let mut buffer = PlayBuffer::new(begin.ahead(HISTORY_CHUNKS));
+    /// A window that begins at `begin` itself; play-out begins behind the history (`sliding = "strict"`).
+    pub(super) fn strict(begin: ChunkSeq, chunks: u64, history: u64) -> PlayBuffer {
+        let mut buffer = PlayBuffer::new(begin.ahead(history), chunks, history);
         buffer.map = BufferMap::new(begin);
         buffer.strict = true;
         buffer
@@ -87,7 +92,11 @@ impl PlayBuffer {
 
     /// The first chunk behind the window.
     pub(super) const fn end(&self) -> ChunkSeq {
-        self.map.end()
+        self.map.base().ahead(self.held.len() as u64)
+    }
+
+    fn at(&self, seq: ChunkSeq) -> usize {
+        (seq.get() % self.held.len() as u64) as usize
     }
 
     /// The stream's rate, S of eq. (2); 0 before the first chunk.
@@ -96,7 +105,7 @@ impl PlayBuffer {
     }
 
     pub(super) fn held(&self, seq: ChunkSeq) -> Option<Held> {
-        self.map.holds(seq).then(|| self.held[(seq.get() % WINDOW_CHUNKS) as usize])
+        self.map.holds(seq).then(|| self.held[self.at(seq)])
     }
 
     /// Takes in a chunk whose check has passed.
@@ -104,7 +113,7 @@ impl PlayBuffer {
         if header.seq < self.map.base() {
             return Insert::TooOld;
         }
-        if self.map.slot(header.seq).is_none() {
+        if header.seq >= self.end() {
             return Insert::TooNew;
         }
         if self.map.holds(header.seq) {
@@ -113,8 +122,8 @@ impl PlayBuffer {
         self.map.set(header.seq, true);
         let bytes = frame_bytes(header);
         self.mean_bytes = if self.mean_bytes == 0 { bytes } else { (7 * self.mean_bytes + bytes) / 8 };
-        self.held[(header.seq.get() % WINDOW_CHUNKS) as usize] =
-            Held { duration: Span::from_millis(u64::from(header.duration_ms)), bytes };
+        let at = self.at(header.seq);
+        self.held[at] = Held { duration: Span::from_millis(u64::from(header.duration_ms)), bytes };
         if header.end {
             self.last = Some(header.seq);
         }
@@ -151,27 +160,28 @@ impl PlayBuffer {
         contiguous >= chunks || self.last.is_some_and(|last| last < self.position.ahead(contiguous))
     }
 
-    /// Whether play-out may move: always, but under `sliding = "strict"` only while the first 48 slots and the play
+    /// Whether play-out may move: always, but under `sliding = "strict"` only while the history's slots and the play
     /// position's are all held.
     pub(super) fn gate_is_open(&self) -> bool {
-        !self.strict || (self.map.leading() as u64 >= HISTORY_CHUNKS && self.map.holds(self.position))
+        !self.strict || (self.map.leading() as u64 >= self.history && self.map.holds(self.position))
     }
 
     /// Moves the play position to `position`, never back, and the window along.
     pub(super) fn move_to(&mut self, position: ChunkSeq) {
         self.position = self.position.max(position);
-        let base = self.position.back(HISTORY_CHUNKS);
+        let base = self.position.back(self.history);
         if base > self.map.base() {
             self.map.slide_to(base);
         }
     }
 
-    /// What is worth fetching below `end`: the chunks from the play position on that are not held, as far as window and
-    /// stream reach. The strict rule wants the history as well.
-    pub(super) fn missing(&self, end: ChunkSeq) -> impl Iterator<Item = ChunkSeq> + '_ {
-        let first = if self.strict { self.map.base() } else { self.position };
-        let end = end.min(self.end()).min(self.last.map_or(end, ChunkSeq::next));
-        (first.get()..end.get()).map(ChunkSeq::new).filter(|seq| !self.map.holds(*seq))
+    /// What is worth fetching, slot 0 being the window's first chunk: the chunks from the play position on that are not
+    /// held, as far as window and stream reach. The strict rule wants the history as well.
+    pub(super) fn missing(&self) -> Slots {
+        let base = self.map.base();
+        let first = if self.strict { 0 } else { self.position.since(base).unwrap_or(0) };
+        let end = self.end().min(self.last.map_or(ChunkSeq::new(u64::MAX), ChunkSeq::next));
+        Slots::range(first, end.since(base).unwrap_or(0)).without(Slots::of(&self.map, base))
     }
 }
 
@@ -202,7 +212,7 @@ pub(super) mod tests {
 
     /// A buffer at play position `position` that holds what is drawn from there on: `#` held.
     pub(in super::super) fn drawn(position: u64, from_position: &str) -> PlayBuffer {
-        let mut buffer = PlayBuffer::new(ChunkSeq::new(position));
+        let mut buffer = PlayBuffer::new(ChunkSeq::new(position), 256, 48);
         for (i, _) in from_position.bytes().enumerate().filter(|(_, b)| *b == b'#') {
             assert_eq!(buffer.insert(&header(position + i as u64)), Insert::Kept);
         }
@@ -210,7 +220,8 @@ pub(super) mod tests {
     }
 
     fn missing(buffer: &PlayBuffer, end: u64) -> Vec<u64> {
-        buffer.missing(ChunkSeq::new(end)).map(ChunkSeq::get).collect()
+        let base = buffer.map().base().get();
+        buffer.missing().iter().map(|slot| base + slot).filter(|seq| *seq < end).collect()
     }
 
     #[test]
@@ -260,7 +271,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_strict_gate_opens_when_the_first_48_are_held_and_wants_them_all() {
-        let mut buffer = PlayBuffer::strict(ChunkSeq::new(500));
+        let mut buffer = PlayBuffer::strict(ChunkSeq::new(500), 256, 48);
         assert_eq!(buffer.map().base(), ChunkSeq::new(500));
         assert_eq!(missing(&buffer, 503), [500, 501, 502]);
         for seq in 500..549 {
@@ -273,23 +284,29 @@ pub(super) mod tests {
     proptest! {
         /// The buffer against a set of numbers: the same chunks held, missing and reported.
         #[test]
-        fn holds_what_a_set_would_hold(begin in 0u64..200_000, steps in prop::collection::vec((0u64..320, 0u64..4), 1..200)) {
-            let mut buffer = PlayBuffer::new(ChunkSeq::new(begin));
+        fn holds_what_a_set_would_hold(
+            (window, history) in prop::sample::select(vec![(256u64, 48u64), (64, 16), (16, 4)]),
+            begin in 0u64..200_000,
+            steps in prop::collection::vec((0u64..320, 0u64..4), 1..200),
+        ) {
+            let mut buffer = PlayBuffer::new(ChunkSeq::new(begin), window, history);
             let mut set = std::collections::BTreeSet::new();
             let mut position = begin;
             for (offset, advance) in steps {
                 let seq = position.saturating_sub(60) + offset;
                 let base = buffer.map().base().get();
                 let said = buffer.insert(&header(seq));
-                let expected = if seq < base { Insert::TooOld } else if seq >= base + 256 { Insert::TooNew }
+                let expected = if seq < base { Insert::TooOld } else if seq >= base + window { Insert::TooNew }
                     else if set.insert(seq) { Insert::Kept } else { Insert::Duplicate };
                 prop_assert_eq!(said, expected);
                 position += advance;
                 buffer.move_to(ChunkSeq::new(position));
-                set = set.split_off(&position.saturating_sub(48));
+                set = set.split_off(&position.saturating_sub(history));
                 prop_assert_eq!(buffer.map().iter().map(ChunkSeq::get).collect::<Vec<_>>(),
                     set.iter().copied().collect::<Vec<_>>());
-                prop_assert!(buffer.missing(ChunkSeq::new(position + 30)).all(|s| s.get() >= position && !set.contains(&s.get())));
+                let base = buffer.map().base().get();
+                let missing: Vec<u64> = (position..base + window).filter(|seq| !set.contains(seq)).collect();
+                prop_assert_eq!(buffer.missing().iter().map(|slot| base + slot).collect::<Vec<_>>(), missing);
             }
         }
     }

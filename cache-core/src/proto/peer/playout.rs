@@ -42,6 +42,8 @@ pub(super) struct Playout {
     target_us: i64,
     /// Below this lag chunks last longer.
     floor_us: i64,
+    /// What is held when play-out begins: it is needed at once.
+    startup: Span,
 }
 
 /// How the scheduler is to divide the time that a chunk has.
@@ -57,7 +59,8 @@ impl Playout {
     /// Waiting for the first chunks.
     pub(super) fn new(tuning: &Tuning) -> Playout {
         let delay_us = tuning.play_delay().micros() as i64;
-        Playout { phase: Phase::Waiting, begun: false, target_us: delay_us, floor_us: delay_us / 3 }
+        let startup = CHUNK_SPAN.times(tuning.startup_chunks);
+        Playout { phase: Phase::Waiting, begun: false, target_us: delay_us, floor_us: delay_us / 3, startup }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -98,13 +101,14 @@ impl Playout {
         }
     }
 
-    /// How long until `seq` is played; zero when that is past. Before play-out it counts as beginning at once.
+    /// How long until `seq` is played; zero when that is past. Before play-out it counts as beginning at once: what it begins
+    /// with is due, and what follows when that has been played.
     pub(super) fn time_left(&self, seq: ChunkSeq, position: ChunkSeq, head: &Head, now: Time) -> Span {
         let ahead = CHUNK_SPAN.times(seq.since(position).unwrap_or(0));
         match self.phase {
             Phase::Playing { due } => due.after(ahead).since(now),
             Phase::Stalled => Span::from_micros((self.target_us - head.age_us(seq, now)).max(0) as u64),
-            Phase::Waiting | Phase::Ended => ahead,
+            Phase::Waiting | Phase::Ended => ahead.minus(self.startup),
         }
     }
 
@@ -316,7 +320,8 @@ mod tests {
 
     #[test]
     fn the_lag_is_kept_in_its_band_slowly() {
-        let playout = Playout { phase: Phase::Waiting, begun: false, target_us: 6_000_000, floor_us: 2_000_000 };
+        let (target_us, floor_us) = (6_000_000, 2_000_000);
+        let playout = Playout { target_us, floor_us, ..Playout::new(&Tuning::default()) };
         let lasts = |lag_ms: i64| playout.slewed(CHUNK_SPAN, lag_ms * 1_000, 5).micros();
         let lags = [6_300, 6_200, 2_000, 1_999].map(lasts);
         assert_eq!(lags, [199_000, 200_000, 200_000, 201_000]);
@@ -325,11 +330,11 @@ mod tests {
     #[test]
     fn the_strict_gate_freezes_on_a_hole() {
         let mut player = Player::new("");
-        player.buffer = PlayBuffer::strict(ChunkSeq::new(70));
+        player.buffer = PlayBuffer::strict(ChunkSeq::new(70), 256, 48);
         player.insert(70..131).run(1_000);
         assert_eq!(player.names()[0], "118", "slot 48");
         let mut player = Player::new("");
-        player.buffer = PlayBuffer::strict(ChunkSeq::new(70));
+        player.buffer = PlayBuffer::strict(ChunkSeq::new(70), 256, 48);
         player.insert(70..80).insert(81..131).run(1_000);
         assert!(player.played.is_empty());
         player.insert(80..81).run(0);

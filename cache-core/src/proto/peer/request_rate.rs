@@ -59,6 +59,11 @@ impl RequestRate {
         self.quota.saturating_sub(self.open + self.completed + self.failed)
     }
 
+    /// Chunks asked and not resolved.
+    pub(super) const fn open(&self) -> u32 {
+        self.open
+    }
+
     /// A chunk was asked.
     pub(super) const fn asked(&mut self) {
         self.open += 1;

@@ -4,9 +4,10 @@
 //! answered in time is no longer open, but its chunk may still come: it stays *owed* until the window has moved past
 //! it, so that a late answer is told apart from a chunk that nobody asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::event::LinkId;
+use super::slots::Slots;
 use crate::limits::{RUNS_PER_REQUEST_MAX, WINDOW_CHUNKS};
 use crate::time::Time;
 use crate::units::{ChunkSeq, StreamId};
@@ -22,10 +23,19 @@ pub(super) enum Expired {
     Cache,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Open {
-    partner: Option<(LinkId, Time)>,
+    seq: ChunkSeq,
+    partner: Option<Asked>,
     cache: Option<Time>,
+}
+
+/// At a partner, since and until when.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    link: LinkId,
+    at: Time,
+    deadline: Time,
 }
 
 impl Open {
@@ -34,67 +44,120 @@ impl Open {
     }
 }
 
-/// Open requests. All maps hold chunks of the window only: at most 256 entries (for `owed`, 256 per link).
-#[derive(Clone, Debug, Default)]
+/// Open requests. All lists hold chunks of the window only: at most 256 entries (for `owed`, 256 per link).
+#[derive(Clone, Debug)]
 pub(super) struct Requests {
-    open: BTreeMap<ChunkSeq, Open>,
-    owed: BTreeSet<(LinkId, ChunkSeq)>,
+    /// Ascending.
+    open: Vec<Open>,
+    /// Ascending.
+    owed: Vec<(LinkId, ChunkSeq)>,
     /// Chunks not to be asked for before a moment: no key of their epoch is known.
     held_off: BTreeMap<ChunkSeq, Time>,
     /// Chunks not to be asked of the cache before a moment: it said that it has not got them.
     not_at_cache: BTreeMap<ChunkSeq, Time>,
+    /// No deadline is before this.
+    due: Time,
+}
+
+impl Default for Requests {
+    fn default() -> Requests {
+        let (held_off, not_at_cache) = (BTreeMap::new(), BTreeMap::new());
+        Requests { open: Vec::new(), owed: Vec::new(), held_off, not_at_cache, due: Time::NEVER }
+    }
 }
 
 impl Requests {
-    pub(super) fn asked_partner(&mut self, seq: ChunkSeq, link: LinkId, deadline: Time) {
-        self.open.entry(seq).or_default().partner = Some((link, deadline));
-        self.owed.insert((link, seq));
+    pub(super) fn asked_partner(&mut self, seq: ChunkSeq, link: LinkId, at: Time, deadline: Time) {
+        self.entry(seq).partner = Some(Asked { link, at, deadline });
+        self.owes(link, seq, deadline);
     }
 
     pub(super) fn asked_cache(&mut self, seq: ChunkSeq, link: LinkId, deadline: Time) {
-        self.open.entry(seq).or_default().cache = Some(deadline);
-        self.owed.insert((link, seq));
+        self.entry(seq).cache = Some(deadline);
+        self.owes(link, seq, deadline);
     }
 
-    pub(super) fn is_open(&self, seq: ChunkSeq) -> bool {
-        self.open.contains_key(&seq)
+    fn entry(&mut self, seq: ChunkSeq) -> &mut Open {
+        let at = self.open.binary_search_by_key(&seq, |open| open.seq).unwrap_or_else(|at| {
+            self.open.insert(at, Open { seq, partner: None, cache: None });
+            at
+        });
+        &mut self.open[at]
+    }
+
+    fn owes(&mut self, link: LinkId, seq: ChunkSeq, deadline: Time) {
+        if let Err(at) = self.owed.binary_search(&(link, seq)) {
+            self.owed.insert(at, (link, seq));
+        }
+        self.due = self.due.min(deadline);
+    }
+
+    fn get(&self, seq: ChunkSeq) -> Option<&Open> {
+        self.open.binary_search_by_key(&seq, |open| open.seq).ok().map(|at| &self.open[at])
+    }
+
+    #[cfg(test)]
+    fn is_open(&self, seq: ChunkSeq) -> bool {
+        self.get(seq).is_some()
     }
 
     pub(super) fn is_open_at_partner(&self, seq: ChunkSeq) -> bool {
-        self.open.get(&seq).is_some_and(|open| open.partner.is_some())
+        self.get(seq).is_some_and(|open| open.partner.is_some())
     }
 
     pub(super) fn is_open_at_cache(&self, seq: ChunkSeq) -> bool {
-        self.open.get(&seq).is_some_and(|open| open.cache.is_some())
+        self.get(seq).is_some_and(|open| open.cache.is_some())
     }
 
     pub(super) fn open_at_cache(&self) -> usize {
-        self.open.values().filter(|open| open.cache.is_some()).count()
+        self.open.iter().filter(|open| open.cache.is_some()).count()
+    }
+
+    /// The open chunks, slot 0 being `base`, and those that may not be asked of anybody at `now`.
+    pub(super) fn taken(&self, base: ChunkSeq, now: Time) -> Slots {
+        let mut slots = Slots::NONE;
+        let held_off = self.held_off.iter().filter(|(_, until)| **until > now).map(|(seq, _)| *seq);
+        for seq in self.open.iter().map(|open| open.seq).chain(held_off) {
+            seq.since(base).into_iter().for_each(|slot| slots.insert(slot));
+        }
+        slots
+    }
+
+    /// When [`Requests::expire`] may have something to do; never later than that.
+    pub(super) const fn next_timeout(&self) -> Time {
+        self.due
     }
 
     /// Whether `link` was asked for `seq`; from here on it owes it no more.
     pub(super) fn settle(&mut self, link: LinkId, seq: ChunkSeq) -> bool {
-        self.owed.remove(&(link, seq))
+        self.owed.binary_search(&(link, seq)).map(|at| self.owed.remove(at)).is_ok()
     }
 
     /// `seq` is here: nobody is waited for. The partner at which it was open, when that is another one than `link`.
     pub(super) fn arrived(&mut self, link: LinkId, seq: ChunkSeq) -> Option<LinkId> {
         self.held_off.remove(&seq);
-        self.open.remove(&seq)?.partner.map(|(asked, _)| asked).filter(|asked| *asked != link)
+        let at = self.open.binary_search_by_key(&seq, |open| open.seq).ok()?;
+        self.open.remove(at).partner.map(|asked| asked.link).filter(|asked| *asked != link)
     }
 
     /// `link` will not give `seq`. Whether it was open there.
     pub(super) fn given_up(&mut self, link: LinkId, seq: ChunkSeq, is_cache: bool) -> bool {
-        let Some(open) = self.open.get_mut(&seq) else { return false };
+        let Ok(at) = self.open.binary_search_by_key(&seq, |open| open.seq) else { return false };
+        let open = &mut self.open[at];
         let was_open = if is_cache {
             open.cache.take().is_some()
         } else {
-            open.partner.take_if(|(asked, _)| *asked == link).is_some()
+            open.partner.take_if(|asked| asked.link == link).is_some()
         };
         if open.is_none() {
-            self.open.remove(&seq);
+            self.open.remove(at);
         }
         was_open
+    }
+
+    /// When `link`, a partner, was asked for `seq`, if the request is open.
+    pub(super) fn asked_at(&self, link: LinkId, seq: ChunkSeq) -> Option<Time> {
+        self.get(seq)?.partner.filter(|asked| asked.link == link).map(|asked| asked.at)
     }
 
     pub(super) fn hold_off(&mut self, seq: ChunkSeq, until: Time) {
@@ -105,14 +168,10 @@ impl Requests {
         self.not_at_cache.insert(seq, until);
     }
 
-    /// Whether `seq` may be asked of anybody.
-    pub(super) fn may_ask(&self, seq: ChunkSeq, now: Time) -> bool {
-        self.held_off.get(&seq).is_none_or(|until| *until <= now)
-    }
-
     /// Whether `seq` may be asked of the cache.
     pub(super) fn may_ask_cache(&self, seq: ChunkSeq, now: Time) -> bool {
-        self.may_ask(seq, now) && self.not_at_cache.get(&seq).is_none_or(|until| *until <= now)
+        let free = |of: &BTreeMap<ChunkSeq, Time>| of.get(&seq).is_none_or(|until| *until <= now);
+        free(&self.held_off) && free(&self.not_at_cache)
     }
 
     /// The keys have come: chunks may be asked for again at once.
@@ -120,31 +179,35 @@ impl Requests {
         self.held_off.clear();
     }
 
-    /// Takes out what is late. A chunk asked of the cache that is newer than `newest` may wait there: it is not
-    /// published yet, its clock starts when it is.
-    pub(super) fn expire(&mut self, now: Time, newest: ChunkSeq, cache_deadline: Time) -> Vec<(ChunkSeq, Expired)> {
-        let mut late = Vec::new();
-        for (seq, open) in &mut self.open {
-            if let Some((link, _)) = open.partner.take_if(|(_, deadline)| *deadline <= now) {
-                late.push((*seq, Expired::Partner(link)));
+    /// Takes out what is late, into `late`. A chunk asked of the cache that is newer than `newest` may wait there: it is
+    /// not published yet, its clock starts when it is.
+    pub(super) fn expire(&mut self, now: Time, newest: ChunkSeq, cache_deadline: Time, late: &mut Vec<Expired>) {
+        if self.due > now {
+            return;
+        }
+        self.due = Time::NEVER;
+        for open in &mut self.open {
+            if let Some(asked) = open.partner.take_if(|asked| asked.deadline <= now) {
+                late.push(Expired::Partner(asked.link));
             }
             match &mut open.cache {
-                Some(deadline) if *seq > newest => *deadline = cache_deadline,
+                Some(deadline) if open.seq > newest => *deadline = cache_deadline,
                 Some(deadline) if *deadline <= now => {
                     open.cache = None;
-                    late.push((*seq, Expired::Cache));
+                    late.push(Expired::Cache);
                 }
                 _ => {}
             }
+            let deadlines = open.partner.map(|asked| asked.deadline).into_iter().chain(open.cache);
+            self.due = deadlines.fold(self.due, Time::min);
         }
-        self.open.retain(|_, open| !open.is_none());
-        late
+        self.open.retain(|open| !open.is_none());
     }
 
     /// A partner's link is dead.
     pub(super) fn drop_partner(&mut self, link: LinkId) {
         self.retain(|open| {
-            open.partner.take_if(|(asked, _)| *asked == link);
+            open.partner.take_if(|asked| asked.link == link);
         });
         self.owed.retain(|(owing, _)| *owing != link);
     }
@@ -156,16 +219,19 @@ impl Requests {
         self.owed.retain(|(owing, _)| *owing != link);
     }
 
-    /// The window begins at `base`, play-out at `position`: nothing before it is waited for.
+    /// The window begins at `base`: nothing before it is waited for.
     pub(super) fn forget_before(&mut self, base: ChunkSeq) {
-        self.open = self.open.split_off(&base);
-        self.held_off = self.held_off.split_off(&base);
-        self.not_at_cache = self.not_at_cache.split_off(&base);
+        self.open.retain(|open| open.seq >= base);
         self.owed.retain(|(_, seq)| *seq >= base);
+        for of in [&mut self.held_off, &mut self.not_at_cache] {
+            while of.first_key_value().is_some_and(|(seq, _)| *seq < base) {
+                of.pop_first();
+            }
+        }
     }
 
     fn retain(&mut self, mut change: impl FnMut(&mut Open)) {
-        self.open.retain(|_, open| {
+        self.open.retain_mut(|open| {
             change(open);
             !open.is_none()
         });
@@ -203,13 +269,20 @@ mod tests {
         Time::from_millis(n)
     }
 
+    fn expired(requests: &mut Requests, now: u64, newest: u64, cache_deadline: u64) -> Vec<Expired> {
+        let mut late = Vec::new();
+        requests.expire(ms(now), seq(newest), ms(cache_deadline), &mut late);
+        late
+    }
+
     #[test]
     fn a_late_chunk_was_asked_for_an_unasked_one_was_not() {
         let mut requests = Requests::default();
-        requests.asked_partner(seq(5), A, ms(100));
-        assert_eq!(requests.expire(ms(99), seq(9), Time::NEVER), []);
-        assert_eq!(requests.expire(ms(100), seq(9), Time::NEVER), [(seq(5), Expired::Partner(A))]);
-        assert!(!requests.is_open(seq(5)));
+        requests.asked_partner(seq(5), A, ms(10), ms(100));
+        assert_eq!((requests.next_timeout(), requests.asked_at(A, seq(5))), (ms(100), Some(ms(10))));
+        assert_eq!(expired(&mut requests, 99, 9, 999), []);
+        assert_eq!(expired(&mut requests, 100, 9, 999), [Expired::Partner(A)]);
+        assert_eq!((requests.next_timeout(), requests.is_open(seq(5))), (Time::NEVER, false));
         assert!(requests.settle(A, seq(5)) && !requests.settle(A, seq(5)) && !requests.settle(A, seq(6)));
     }
 
@@ -217,15 +290,29 @@ mod tests {
     fn a_request_waits_at_the_cache_until_its_chunk_is_published() {
         let mut requests = Requests::default();
         requests.asked_cache(seq(5), CACHE, ms(100));
-        assert_eq!(requests.expire(ms(500), seq(4), ms(600)), []);
-        assert_eq!(requests.expire(ms(599), seq(5), ms(700)), []);
-        assert_eq!(requests.expire(ms(600), seq(5), ms(700)), [(seq(5), Expired::Cache)]);
+        assert_eq!(expired(&mut requests, 500, 4, 600), []);
+        assert_eq!(requests.next_timeout(), ms(600));
+        assert_eq!(expired(&mut requests, 599, 5, 700), []);
+        assert_eq!(expired(&mut requests, 600, 5, 700), [Expired::Cache]);
+    }
+
+    #[test]
+    fn what_is_open_or_held_off_is_taken() {
+        let mut requests = Requests::default();
+        requests.asked_partner(seq(5), A, ms(0), ms(100));
+        requests.asked_cache(seq(7), CACHE, ms(100));
+        requests.hold_off(seq(9), ms(50));
+        let taken = |requests: &Requests, now| requests.taken(seq(4), ms(now)).iter().collect::<Vec<_>>();
+        assert_eq!(taken(&requests, 49), [1, 3, 5]);
+        assert_eq!(taken(&requests, 50), [1, 3]);
+        requests.forget_before(seq(6));
+        assert_eq!(taken(&requests, 50), [3]);
     }
 
     #[test]
     fn the_last_resort_does_not_end_the_request_at_the_partner() {
         let mut requests = Requests::default();
-        requests.asked_partner(seq(5), A, ms(100));
+        requests.asked_partner(seq(5), A, ms(0), ms(100));
         requests.asked_cache(seq(5), CACHE, ms(100));
         assert!(requests.given_up(CACHE, seq(5), true));
         assert!(requests.is_open_at_partner(seq(5)) && !requests.is_open_at_cache(seq(5)));
@@ -236,7 +323,7 @@ mod tests {
     #[test]
     fn a_dead_link_frees_its_chunks() {
         let mut requests = Requests::default();
-        requests.asked_partner(seq(5), A, ms(100));
+        requests.asked_partner(seq(5), A, ms(0), ms(100));
         requests.asked_cache(seq(6), CACHE, ms(100));
         requests.drop_partner(A);
         requests.drop_cache(CACHE);

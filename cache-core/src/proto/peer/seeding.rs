@@ -16,28 +16,20 @@ use crate::prng::mix;
 use crate::time::Span;
 use crate::units::ChunkSeq;
 
-/// How many of `others` come before `me` for `seq`.
-pub(super) fn rank(seq: ChunkSeq, me: PeerId, others: &[PeerId]) -> usize {
-    rank_below(seq, me, others.iter().copied(), usize::MAX)
-}
-
-/// The same, counted up to `most` only: who wants to know whether it is among the first need not weigh everybody.
-pub fn rank_below(seq: ChunkSeq, me: PeerId, others: impl Iterator<Item = PeerId>, most: usize) -> usize {
-    let salt = mix(seq.get());
-    let weight = |id: PeerId| mix(salt ^ id.bits());
+/// Whether `me` is responsible for a chunk that nobody has announced for `waited`: fewer than the wanted number of
+/// `others` come before it. The number is 1 and doubles with each `step`.
+pub fn is_responsible(
+    seq: ChunkSeq,
+    me: PeerId,
+    others: impl Iterator<Item = PeerId>,
+    waited: Span,
+    step: Span,
+) -> bool {
+    let doublings = (waited.micros() / step.micros().max(1)).min(30);
+    let (chunk, wanted) = (mix(seq.get()), 1usize << doublings);
+    let weight = |id: PeerId| mix(chunk ^ id.bits());
     let mine = weight(me);
-    others.filter(|id| weight(*id) > mine).take(most).count()
-}
-
-/// Whether the peer of that rank is responsible for a chunk that nobody has announced for `waited`.
-pub(super) fn is_responsible(rank: usize, waited: Span, step: Span) -> bool {
-    rank < responsible(waited, step)
-}
-
-/// How many peers of the ranking are responsible for a chunk that nobody has announced for `waited`.
-pub fn responsible(waited: Span, step: Span) -> usize {
-    let doublings = waited.micros() / step.micros().max(1);
-    1usize.checked_shl(doublings.min(30) as u32).unwrap_or(usize::MAX)
+    others.filter(|id| weight(*id) > mine).take(wanted).count() < wanted
 }
 
 #[cfg(test)]
@@ -48,17 +40,17 @@ mod tests {
         (1..=count).map(|n| PeerId::from_bits(n).expect("small")).collect()
     }
 
+    fn responsible(seq: u64, me: usize, all: &[PeerId], waited: Span) -> bool {
+        let others = all.iter().copied().filter(|id| *id != all[me]);
+        is_responsible(ChunkSeq::new(seq), all[me], others, waited, Span::from_millis(1_000))
+    }
+
     #[test]
     fn who_all_know_each_other_agree_on_one() {
         let all = ids(20);
         let mut loads = vec![0; all.len()];
-        for seq in (0..2_000).map(ChunkSeq::new) {
-            let first: Vec<usize> = (0..all.len())
-                .filter(|me| {
-                    let others: Vec<_> = all.iter().copied().filter(|id| *id != all[*me]).collect();
-                    rank(seq, all[*me], &others) == 0
-                })
-                .collect();
+        for seq in 0..2_000 {
+            let first: Vec<usize> = (0..all.len()).filter(|me| responsible(seq, *me, &all, Span::ZERO)).collect();
             assert_eq!(first.len(), 1);
             loads[first[0]] += 1;
         }
@@ -67,13 +59,13 @@ mod tests {
 
     #[test]
     fn alone_for_everything() {
-        assert!((0..100).all(|n| rank(ChunkSeq::new(n), ids(1)[0], &[]) == 0));
+        assert!((0..100).all(|seq| responsible(seq, 0, &ids(1), Span::ZERO)));
     }
 
     #[test]
     fn responsibility_widens_while_nobody_announces() {
-        let step = Span::from_millis(1_000);
-        let responsible = |ms| (0..50).filter(|rank| is_responsible(*rank, Span::from_millis(ms), step)).count();
-        assert_eq!([0, 999, 1_000, 2_000, 5_000, 90_000].map(responsible), [1, 1, 2, 4, 32, 50]);
+        let all = ids(50);
+        let count = |ms| (0..50).filter(|me| responsible(7, *me, &all, Span::from_millis(ms))).count();
+        assert_eq!([0, 999, 1_000, 2_000, 5_000, 90_000].map(count), [1, 1, 2, 4, 32, 50]);
     }
 }

@@ -1,11 +1,14 @@
 //! Upload: partners' requests, answered in turn within the upload that is granted.
 //!
 //! Each partner has a short queue of its own, served round robin, so that a greedy one waits for itself. At most two
-//! chunks per link are with the driver at once (our guess: one being sent, one ready), the rest wait here, where they
-//! can still be refused. No chunk is sent twice to a link at the same time.
+//! chunks per link are with the driver at once (our guess: one being sent, one ready), and of all links together what the
+//! uplink carries in `AHEAD_MAX`; the rest wait here, where they can still be refused. What would wait too long is refused at
+//! once, so that it can be asked of somebody else in time: a late chunk is sent for nothing. No chunk is sent twice to a
+//! link at the same time.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::config::Tuning;
 use super::event::{LinkId, Output};
 use super::play_buffer::PlayBuffer;
 use super::turn::Turn;
@@ -20,10 +23,53 @@ const SENDING_MAX: usize = 2;
 /// How much unused upload may be saved up. Our guess: two chunks' time.
 const SAVED_MAX: Span = Span::from_millis(400);
 
+/// How much of all partners together may be with the driver at once. Our guess: enough for the uplink never to idle.
+const AHEAD_MAX: Span = Span::from_millis(300);
+
+/// A chunk that the driver has held for so long is stuck: its receiver is slow, not the uplink. Our guess.
+const STUCK: Span = Span::from_secs(1);
+
+/// Shortest time over which the uplink is measured. Our guess.
+const MEASURED_MIN: Span = Span::from_millis(100);
+
 #[derive(Clone, Debug, Default)]
 struct Queue {
     waiting: VecDeque<(ChunkSeq, Time)>,
-    sending: Vec<(ChunkSeq, u64)>,
+    sending: Vec<Sending>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sending {
+    seq: ChunkSeq,
+    bytes: u64,
+    since: Time,
+}
+
+/// What the uplink carries while chunks wait for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Meter {
+    busy_since: Option<Time>,
+    bytes: u64,
+    /// Smoothed, bytes per second; 0 before it was measured.
+    rate: u64,
+}
+
+impl Meter {
+    fn sending(&mut self, now: Time) {
+        self.busy_since.get_or_insert(now);
+    }
+
+    /// `bytes` have gone; `more`: and others are still going.
+    fn sent(&mut self, now: Time, bytes: u64, more: bool) {
+        let Some(since) = self.busy_since else { return };
+        self.bytes = self.bytes.saturating_add(bytes);
+        let elapsed = now.since(since);
+        if elapsed >= MEASURED_MIN || !more {
+            let rate = self.bytes.saturating_mul(1_000_000) / elapsed.micros().max(1_000);
+            self.rate = if self.rate == 0 { rate } else { self.rate / 4 * 3 + rate / 4 };
+            (self.bytes, self.busy_since) = (0, more.then_some(now));
+        }
+    }
 }
 
 /// Everything that partners wait for.
@@ -35,6 +81,7 @@ pub(super) struct Upload {
     /// Bytes that may be sent; below zero after a chunk greater than what was left.
     allowance: i64,
     refilled: Time,
+    meter: Meter,
 }
 
 impl Upload {
@@ -51,7 +98,7 @@ impl Upload {
             t.send(link, unavailable(request.stream, RefusalReason::UnknownStream, ChunkSeq::FIRST, 0));
             return;
         }
-        let queue = self.queues.entry(link).or_default();
+        self.queues.entry(link).or_default();
         let mut refused = Refusals { stream, link, run: None };
         let mut left = WINDOW_CHUNKS;
         for run in request.runs.iter() {
@@ -63,14 +110,16 @@ impl Upload {
                 }
                 left -= 1;
                 let seq = run.first.ahead(offset);
+                let wait = self.wait(t, link, buffer.and_then(|buffer| buffer.held(seq)).map_or(0, |held| held.bytes));
+                let Some(queue) = self.queues.get_mut(&link) else { return };
                 let reason = match buffer {
                     Some(buffer) if buffer.map().holds(seq) => {
-                        if queue.waiting.iter().any(|(s, _)| *s == seq) || queue.sending.iter().any(|(s, _)| *s == seq)
-                        {
+                        if queue.waiting.iter().any(|(s, _)| *s == seq) || queue.sending.iter().any(|s| s.seq == seq) {
                             t.stats.uploads_repeated += 1;
                             continue;
                         }
-                        if queue.waiting.len() < t.tuning().upload_queue_max {
+                        let in_time = wait <= Span::from_millis(t.tuning().upload_patience_ms);
+                        if in_time && queue.waiting.len() < t.tuning().upload_queue_max {
                             queue.waiting.push_back((seq, t.now));
                             continue;
                         }
@@ -107,7 +156,8 @@ impl Upload {
                     t.send(link, unavailable(stream, RefusalReason::Busy, seq, 1));
                 }
                 Some(held) => {
-                    queue.sending.push((seq, held.bytes));
+                    queue.sending.push(Sending { seq, bytes: held.bytes, since: t.now });
+                    self.meter.sending(t.now);
                     self.allowance -= held.bytes as i64;
                     t.out.push(Output::SendChunk { link, seq });
                 }
@@ -118,8 +168,10 @@ impl Upload {
     /// A chunk has been handed to the kernel. Whether it was one of ours.
     pub(super) fn sent(&mut self, t: &mut Turn<'_>, link: LinkId, seq: ChunkSeq) -> bool {
         let Some(queue) = self.queues.get_mut(&link) else { return false };
-        let Some(at) = queue.sending.iter().position(|(s, _)| *s == seq) else { return false };
-        let (_, bytes) = queue.sending.swap_remove(at);
+        let Some(at) = queue.sending.iter().position(|s| s.seq == seq) else { return false };
+        let Sending { bytes, .. } = queue.sending.swap_remove(at);
+        let more = self.queues.values().any(|queue| !queue.sending.is_empty());
+        self.meter.sent(t.now, bytes, more);
         t.stats.bytes_uploaded += bytes;
         t.stats.chunks_uploaded += 1;
         true
@@ -128,6 +180,48 @@ impl Upload {
     /// The link is dead.
     pub(super) fn drop_link(&mut self, link: LinkId) {
         self.queues.remove(&link);
+    }
+
+    /// Bytes per second that the uplink carries or that are granted, whatever is less; 0 while neither is known.
+    fn rate(&self, tuning: &Tuning) -> u64 {
+        match (tuning.upload_kbps.saturating_mul(125), self.meter.rate) {
+            (0, rate) | (rate, 0) => rate,
+            (granted, measured) => granted.min(measured),
+        }
+    }
+
+    /// How long one more chunk of `bytes` for `link` would wait: what is being sent, what goes before it in the round, and
+    /// what was sent in advance of the allowance.
+    fn wait(&self, t: &Turn<'_>, link: LinkId, bytes: u64) -> Span {
+        let rate = self.rate(t.tuning());
+        if rate == 0 {
+            return Span::ZERO;
+        }
+        let own = self.queues.get(&link).map_or(0, |queue| queue.waiting.len());
+        let before: usize = self
+            .queues
+            .iter()
+            .map(|(other, queue)| if *other == link { own } else { queue.waiting.len().min(own + 1) })
+            .sum();
+        let owed = if t.tuning().upload_kbps == 0 { self.ahead(t.now) } else { self.allowance.min(0).unsigned_abs() };
+        let bytes = bytes.saturating_mul(before as u64).saturating_add(owed);
+        Span::from_micros(bytes.saturating_mul(1_000_000) / rate)
+    }
+
+    /// Bytes with the driver that the uplink, not a slow receiver, holds up.
+    fn ahead(&self, now: Time) -> u64 {
+        let going = self.queues.values().flat_map(|queue| &queue.sending).filter(|s| s.since.after(STUCK) > now);
+        going.map(|s| s.bytes).sum()
+    }
+
+    /// When [`Upload::pump`] has something to do that no input brings about: the upload granted has grown enough.
+    pub(super) fn next_timeout(&self, tuning: &Tuning) -> Time {
+        let waits = |queue: &Queue| !queue.waiting.is_empty() && queue.sending.len() < SENDING_MAX;
+        if tuning.upload_kbps == 0 || self.allowance > 0 || !self.queues.values().any(waits) {
+            return Time::NEVER;
+        }
+        let bits = self.allowance.unsigned_abs().saturating_add(1).saturating_mul(8);
+        self.refilled.after(Span::from_micros(bits.saturating_mul(1_000).div_ceil(tuning.upload_kbps)))
     }
 
     fn refill(&mut self, t: &Turn<'_>) {
@@ -145,6 +239,10 @@ impl Upload {
     /// The next link, after the one served last, that can be sent a chunk.
     fn next_turn(&self, t: &Turn<'_>) -> Option<LinkId> {
         if t.tuning().upload_kbps > 0 && self.allowance <= 0 {
+            return None;
+        }
+        let rate = self.meter.rate;
+        if rate > 0 && self.ahead(t.now) > BitRate(rate.saturating_mul(8)).over(AHEAD_MAX).0 {
             return None;
         }
         let ready = |(link, queue): (&LinkId, &Queue)| {
@@ -188,7 +286,6 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::Tuning;
     use super::super::play_buffer::tests::drawn;
     use super::super::turn::TestWorld;
     use super::*;

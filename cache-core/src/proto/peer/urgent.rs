@@ -21,11 +21,13 @@ pub fn needs_cache(left: Span, reserve: Span, open_at_partner: bool) -> bool {
     left < reserve
 }
 
-/// How long to wait for a partner's answer: a third of the time that is left, so that a second partner and the cache
-/// can be asked after it, within the configured bounds.
-pub(super) fn patience(left: Span, tuning: &Tuning) -> Span {
-    let third = left.millis() / 3;
-    Span::from_millis(third.clamp(tuning.request_timeout_min_ms, tuning.request_timeout_ms))
+/// How long to wait for a partner's answer: a third of the time that is left, so that a second partner and the cache can be
+/// asked after it; as long as its chunks take (`usual`, once known) when that is more, up to half of the time that is left;
+/// within the configured bounds.
+pub(super) fn patience(left: Span, usual: Option<Span>, tuning: &Tuning) -> Span {
+    let (third, half) = (left.millis() / 3, left.millis() / 2);
+    let wait = usual.map_or(third, |usual| usual.millis().clamp(third, half));
+    Span::from_millis(wait.clamp(tuning.request_timeout_min_ms, tuning.request_timeout_ms))
 }
 
 #[cfg(test)]
@@ -48,7 +50,9 @@ mod tests {
     #[test]
     fn less_time_less_patience() {
         let tuning = Tuning::default();
-        let wait = |left| patience(ms(left), &tuning).millis();
+        let wait = |left| patience(ms(left), None, &tuning).millis();
         assert_eq!([wait(9_000), wait(1_800), wait(100)], [1_000, 600, 300]);
+        let wait = |usual| patience(ms(1_800), Some(ms(usual)), &tuning).millis();
+        assert_eq!([wait(100), wait(750), wait(2_000)], [600, 750, 900], "a slow partner is waited for longer");
     }
 }

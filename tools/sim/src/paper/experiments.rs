@@ -1,6 +1,6 @@
 //! One setting varied, all others as they ship: what the paper leaves open, answered at one size.
 
-use cache_core::proto::peer::{RequestControl, Sliding, Tuning, UrgentZone};
+use cache_core::proto::peer::{Profile, RequestControl, Sliding, Tuning, UrgentZone};
 
 use super::cell::Setting;
 use crate::cycle::mesh::Answer;
@@ -51,6 +51,9 @@ pub fn variants(base: &Setting) -> Vec<Variant> {
         add("base of the logarithm", format!("log_base = {base}"), &move |s| s.tuning.log_base = base);
     }
     add("index answers", "at random".to_owned(), &|s| (s.random_answers, s.answer) = (true, Answer::Random));
+    for (profile, name) in [(Profile::Mid, "profile = mid"), (Profile::Low, "profile = low")] {
+        add("window profile", name.to_owned(), &move |s| s.tuning = profile.tuning());
+    }
     for delay_ms in [3_000, 12_000, 36_000] {
         add("window", format!("play_delay_ms = {delay_ms}"), &move |s| s.tuning.play_delay_ms = delay_ms);
     }
@@ -59,7 +62,7 @@ pub fn variants(base: &Setting) -> Vec<Variant> {
 
 /// Whether the reduced model has what `question` varies.
 pub fn reduced_model_has(question: &str) -> bool {
-    !matches!(question, "request control" | "sliding" | "k" | "k of eq. (4)" | "p")
+    !matches!(question, "request control" | "sliding" | "window profile" | "k" | "k of eq. (4)" | "p")
 }
 
 /// Checks that every variant is a permitted one.

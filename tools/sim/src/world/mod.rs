@@ -37,6 +37,7 @@ mod server;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use cache_core::outbox::Outbox;
@@ -57,15 +58,28 @@ use crate::scenario::Scenario;
 /// Runs `scenario` with `seed`. The result is the same in any process, on any machine, in any build profile, but for
 /// [`crate::report::Cost`]. `progress` is told about once per simulated second. The scenario has been checked.
 pub fn run(scenario: &Scenario, seed: u64, progress: &mut dyn FnMut(Progress)) -> Report {
+    run_while(scenario, seed, &mut |standing| {
+        progress(standing);
+        ControlFlow::Continue(())
+    })
+}
+
+/// As [`run`], until `progress` breaks: then the report is of the simulated seconds up to there.
+pub fn run_while(scenario: &Scenario, seed: u64, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Report {
     let begun = Instant::now();
     let mut world = World::new(scenario, seed);
     let of_s = scenario.duration_s as f64;
+    let mut simulated_s = 0.0;
     for second in 0..=scenario.duration_s {
         world.run_until(world.origin.after(Span::from_secs(second)));
         let viewers = world.alive.len() as u32;
-        progress(Progress { simulated_s: second as f64, of_s, events: world.events, viewers });
+        simulated_s = second as f64;
+        if progress(Progress { simulated_s, of_s, events: world.events, viewers }).is_break() {
+            break;
+        }
     }
     let mut report = world.report();
+    report.simulated_s = simulated_s;
     let wall_s = begun.elapsed().as_secs_f64();
     report.cost = Cost { wall_s, events_per_s: report.events as f64 / wall_s.max(1e-9), peak_rss_mib: peak_rss_mib() };
     report

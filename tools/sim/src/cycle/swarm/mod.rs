@@ -10,8 +10,8 @@
 //! number of threads.
 //!
 //! The production code's own: `Tuning` (eqs. (1), (2), zones, reserves), `BufferMap`, the order of fetching
-//! (`rules::order`, `rules::choose`), the last resort (`rules::needs_cache`), seeding (`rules::rank_below`,
-//! `rules::responsible`), the index's answer and the draw by tier ([`super::mesh`]). Reduced: a hop takes one cycle, whatever
+//! (`rules::order`, `rules::choose`), the last resort (`rules::needs_cache`), seeding
+//! (`rules::is_responsible`), the index's answer and the draw by tier ([`super::mesh`]). Reduced: a hop takes one cycle, whatever
 //! the distance; a request is answered or lost within its cycle; at most [`ROOM`] chunks per partner and cycle stand for
 //! eq. (5); maps are never old; downlinks are wide; the exchange of the worst partners is left out; a newcomer's first
 //! chunks come from the cache in one cycle.

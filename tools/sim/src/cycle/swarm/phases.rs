@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use cache_core::prng::Prng;
 use cache_core::proto::peer::event::LinkId;
-use cache_core::proto::peer::rules::{self, Source};
+use cache_core::proto::peer::rules::{self, Slots, Source};
 use cache_core::time::Span;
 use cache_core::units::{CHUNK_SPAN, ChunkSeq};
 
@@ -79,41 +79,33 @@ impl Swarm<'_> {
         let partners = self.mesh.partners(node);
         let oldest = ChunkSeq::new(u64::from(head) - 63);
         asks.announced = partners.iter().fold(0, |all, p| all | self.viewers[*p as usize].map.held_from(oldest));
-        let zone_end = viewer.position.ahead(tuning.urgent_chunks());
-        let (mut order, mut normal) = (Vec::new(), Vec::new());
-        let mut from = viewer.position;
-        while from.get() < u64::from(head) {
-            let span = (u64::from(head) - from.get()).min(64);
-            let wanted = !viewer.map.held_from(from) & (u64::MAX >> (64 - span));
-            let there = partners.iter().fold(0, |all, p| all | self.viewers[*p as usize].map.held_from(from));
-            let mut bits = wanted & there;
-            while bits != 0 {
-                let seq = from.ahead(u64::from(bits.trailing_zeros()));
-                bits &= bits - 1;
-                let left = left(seq, viewer.position);
-                if !self.plan.cdn || !rules::needs_cache(left, reserve(self), false) {
-                    if seq < zone_end { order.push(seq) } else { normal.push(seq) }
-                }
-            }
-            from = from.ahead(64);
-        }
+        let (base, newest) = (viewer.map.base(), ChunkSeq::new(u64::from(head)));
+        let slot = |seq: ChunkSeq| seq.since(base).unwrap_or(0);
+        let wanted = Slots::range(slot(viewer.position), slot(newest)).without(Slots::of(&viewer.map, base));
+        sources.clear();
+        sources.extend(partners.iter().map(|p| {
+            let has = Slots::of(&self.viewers[*p as usize].map, base).and(wanted);
+            Source { link: LinkId(*p), has, room: ROOM, takes_us: 1, turn: 1 }
+        }));
+        let there = sources.iter().fold(Slots::NONE, |all, source| all.or(source.has));
+        let left_to_cache =
+            |slot| self.plan.cdn && rules::needs_cache(left(base.ahead(slot), viewer.position), reserve(self), false);
+        let zone_end = slot(viewer.position) + tuning.urgent_chunks();
+        let (mut order, mut normal): (Vec<u64>, Vec<u64>) =
+            there.iter().filter(|slot| !left_to_cache(*slot)).partition(|slot| *slot < zone_end);
         if order.is_empty() && normal.is_empty() {
             return;
         }
         let mut rng = dice(self.seed, PLAN | u64::from(head), node);
-        sources.clear();
-        sources.extend(partners.iter().map(|p| Source {
-            link: LinkId(*p),
-            map: self.viewers[*p as usize].map,
-            room: ROOM,
-        }));
         if !normal.is_empty() {
-            let holders = |seq| sources.iter().filter(|source| source.map.holds(seq)).count();
+            let holders = |slot| sources.iter().filter(|source| source.has.contains(slot)).count();
             rules::order(&mut normal, holders, &mut rng);
             order.extend(normal);
         }
-        for (seq, link) in rules::choose(&order, sources, &mut rng).into_iter().take(REQUESTS) {
-            asks.list[asks.len as usize] = Ask { partner: link.0, seq: seq.get() as u32 };
+        let mut chosen = Vec::with_capacity(order.len());
+        rules::choose(&order, sources, &mut rng, &mut chosen);
+        for (link, slot) in chosen.into_iter().take(REQUESTS) {
+            asks.list[asks.len as usize] = Ask { partner: link.0, seq: base.ahead(slot).get() as u32 };
             asks.len += 1;
         }
     }
@@ -238,13 +230,13 @@ impl Swarm<'_> {
             return age == 0 && (drawn as f64) < odds * (1u64 << 53) as f64;
         }
         let waited = CHUNK_SPAN.times(age.min(u64::from(head - viewer.began)));
-        let responsible = rules::responsible(waited, Span::from_millis(self.plan.tuning.seed_step_ms));
         if age >= 64 || self.asks[node as usize].announced >> (63 - age) & 1 == 1 {
             return false;
         }
         let id = |n: &u32| self.places.ids[*n as usize];
         let others = partners.iter().chain(self.mesh.members(node)).map(id);
-        rules::rank_below(seq, self.places.ids[node as usize], others, responsible) < responsible
+        let step = Span::from_millis(self.plan.tuning.seed_step_ms);
+        rules::is_responsible(seq, self.places.ids[node as usize], others, waited, step)
     }
 
     /// A cache at its limit gives each request the same odds, by the demand of the cycle before.

@@ -1,4 +1,20 @@
 //! What came out of a run. Nothing in it depends on the machine or on the time that the run took, but for [`Cost`].
+//!
+//! | module | its one job |
+//! |---|---|
+//! | [`metric`] | every metric by its name: unit, which way is better, where it stands |
+//! | [`outcome`] | runs of one scenario with several seeds, judged; the JSON that is written and read again |
+//! | [`text`], [`csv`], [`html`] | the same for people, for tables, and as one page |
+//! | [`plot`] | the page's drawings |
+//! | [`estimate`] | means with their confidence |
+
+pub mod csv;
+pub mod estimate;
+pub mod html;
+pub mod metric;
+pub mod outcome;
+pub mod plot;
+pub mod text;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,12 +1,35 @@
 //! What is simulated, as a TOML file says it. Every key has a default; an unknown one is an error.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | [`fault`] | what goes wrong, and when |
+//! | [`check`] | every range, with a sentence for each value outside |
+//! | [`file`] | files, other files over them, single values over both |
+//! | [`expect`] | bounds on metrics, and whether a run keeps them |
+//! | [`sweep`] | one key over many values |
+//! | [`random`] | a scenario with everything in it, from a seed |
+
+pub mod check;
+pub mod expect;
+pub mod fault;
+pub mod file;
+pub mod random;
+pub mod sweep;
 
 use cache_core::proto::peer::Tuning;
 use serde::{Deserialize, Serialize};
+
+pub use expect::Expect;
+pub use fault::{Fault, Trouble, Who};
+pub use sweep::Sweep;
 
 /// One experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
+    /// A file whose keys hold where this one has none; its path counts from this one's. Not kept once it is read.
+    #[serde(skip_serializing)]
+    pub base: Option<std::path::PathBuf>,
     /// For reports.
     pub name: String,
     /// Simulated seconds in all.
@@ -22,10 +45,16 @@ pub struct Scenario {
     /// Who watches.
     pub audience: Audience,
     /// What goes wrong, and when.
-    #[serde(rename = "fault")]
+    #[serde(rename = "fault", skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
     /// Every peer's numbers.
     pub peer: Tuning,
+    /// What the result must keep.
+    #[serde(skip_serializing_if = "Expect::is_empty")]
+    pub expect: Expect,
+    /// What `weircast-sim sweep` varies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
 }
 
 /// The stream: constant rate, one chunk each 200 ms.
@@ -122,94 +151,10 @@ pub struct UplinkClass {
     pub down: f64,
 }
 
-/// Something that goes wrong at a moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fault {
-    /// When, in simulated seconds.
-    pub at_s: f64,
-    /// What.
-    #[serde(flatten)]
-    pub what: Trouble,
-}
-
-/// What goes wrong. Caches and domains are numbered from 0.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Trouble {
-    /// A process dies, its links are reset, and it starts again after `for_s` (`None`: never). A cache's ring survives.
-    Kill {
-        /// Who.
-        who: Who,
-        /// Until it is started again, seconds.
-        for_s: Option<f64>,
-    },
-    /// A process stands still (SIGSTOP) and goes on after `for_s`.
-    Stop {
-        /// Who.
-        who: Who,
-        /// For how long, seconds.
-        for_s: f64,
-    },
-    /// Nothing passes between two groups for `for_s`.
-    Partition {
-        /// One side.
-        from: Who,
-        /// The other.
-        to: Who,
-        /// Only what goes from the first to the second is lost.
-        one_way: bool,
-        /// For how long, seconds.
-        for_s: f64,
-    },
-    /// This share of the peers leaves (or dies) within `over_s`, and is not replaced.
-    Leave {
-        /// Share, 0 to 1.
-        share: f64,
-        /// Within seconds.
-        over_s: f64,
-        /// Without a farewell.
-        killed: bool,
-    },
-    /// This many more peers come within `over_s` and stay.
-    Join {
-        /// How many.
-        peers: u32,
-        /// Within seconds.
-        over_s: f64,
-    },
-    /// This share of the peers has its uplink cut to `factor` of what it was, for `for_s`.
-    Throttle {
-        /// Share, 0 to 1.
-        share: f64,
-        /// Factor, 0 to 1.
-        factor: f64,
-        /// For how long, seconds.
-        for_s: f64,
-    },
-}
-
-/// One node or a group of nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Who {
-    /// The publisher.
-    Publisher,
-    /// The route server.
-    Route,
-    /// Index servers of a domain.
-    Index(u16),
-    /// A cache, counted through all domains.
-    Cache(u16),
-    /// All peers.
-    Peers,
-    /// The peers of a region.
-    Region(u32),
-}
-
 impl Default for Scenario {
     fn default() -> Scenario {
         Scenario {
+            base: None,
             name: "default".to_owned(),
             duration_s: 180,
             warmup_s: 60,
@@ -219,6 +164,8 @@ impl Default for Scenario {
             audience: Audience::default(),
             faults: Vec::new(),
             peer: Tuning::default(),
+            expect: Expect::default(),
+            sweep: None,
         }
     }
 }
