@@ -272,6 +272,10 @@ proptest! {
             prop_assert_eq!(map.base(), ChunkSeq::new(model.base));
             prop_assert_eq!(map.end(), ChunkSeq::new(model.base + WINDOW_CHUNKS));
             prop_assert_eq!(map.count(), seqs.len());
+            for from in [model.base.saturating_sub(70), model.base.saturating_sub(9), model.base, model.base + 77, model.base + 250] {
+                let bits = (0..64).fold(0, |bits, i| bits | u64::from(map.holds(ChunkSeq::new(from + i))) << i);
+                prop_assert_eq!(map.held_from(ChunkSeq::new(from)), bits);
+            }
             prop_assert_eq!(map.newest(), seqs.last().copied());
             prop_assert_eq!(map.leading(), model.held.iter().take_while(|held| **held).count());
             prop_assert_eq!(map.iter().collect::<Vec<_>>(), seqs);

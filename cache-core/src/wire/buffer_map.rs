@@ -73,6 +73,17 @@ impl BufferMap {
         self.base = base;
     }
 
+    /// Which of the 64 chunks from `seq` on are held, `seq` in the lowest bit; outside the window nothing is.
+    pub fn held_from(&self, seq: ChunkSeq) -> u64 {
+        let Some(slot) = self.slot(seq) else {
+            let before = self.base.since(seq).filter(|gap| *gap < 64);
+            return before.map_or(0, |gap| self.bits.data[0] << gap);
+        };
+        let (word, shift) = (slot / 64, slot % 64);
+        let next = self.bits.data.get(word + 1).copied().unwrap_or(0);
+        if shift == 0 { self.bits.data[word] } else { self.bits.data[word] >> shift | next << (64 - shift) }
+    }
+
     /// The bits, slot 0 the lowest of the first word.
     pub const fn words(&self) -> &[u64; 4] {
         &self.bits.data

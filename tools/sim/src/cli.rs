@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use weircast_sim::cycle::cli::{AveragingArgs, SwarmArgs};
+use weircast_sim::paper::cli::PaperArgs;
 use weircast_sim::scenario::file::Source;
 
 /// Exit codes, as `--help` documents them.
@@ -44,6 +46,9 @@ pub(crate) enum Command {
     Sweep(SweepArgs),
     /// Random scenarios with all faults, seed after seed, until time is up.
     Torture(TortureArgs),
+    Averaging(AveragingArgs),
+    Swarm(SwarmArgs),
+    Paper(PaperArgs),
     /// Every metric by its name, for [expect] and --metrics.
     Metrics,
     /// Reads a scenario, says what is wrong with it, or prints it with every key.

@@ -35,6 +35,9 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => replay(&arguments, &stop),
         Command::Sweep(arguments) => sweep(&arguments, &stop),
         Command::Torture(arguments) => torture(&arguments, &stop),
+        Command::Averaging(arguments) => arguments.run().map(|()| true),
+        Command::Swarm(arguments) => arguments.run().map(|()| true),
+        Command::Paper(arguments) => arguments.run().map(|()| true),
         Command::Metrics => {
             print!("{}", text::metrics());
             Ok(true)

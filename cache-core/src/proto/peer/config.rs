@@ -70,6 +70,8 @@ pub enum UrgentZone {
     ThirdOfWindow,
     /// A third of what follows the play position: 48, 69 and 139.
     ThirdOfRest,
+    /// The first third of the window, of which the history is a part: 48, 37 and 171.
+    FirstThird,
 }
 
 macro_rules! tuning {
@@ -355,6 +357,7 @@ impl Tuning {
         match self.urgent_zone {
             UrgentZone::ThirdOfWindow => self.window_chunks / 3,
             UrgentZone::ThirdOfRest => self.window_chunks.saturating_sub(self.history_chunks) / 3,
+            UrgentZone::FirstThird => (self.window_chunks / 3).saturating_sub(self.history_chunks),
         }
     }
 
@@ -458,12 +461,13 @@ mod tests {
     }
 
     #[test]
-    fn both_readings_of_the_urgent_third() {
+    fn the_readings_of_the_urgent_third() {
         let zones = |urgent_zone| {
             let urgent = Tuning { urgent_zone, ..Tuning::default() }.urgent_chunks();
             (HISTORY_CHUNKS, urgent, WINDOW_CHUNKS - HISTORY_CHUNKS - urgent)
         };
         assert_eq!(zones(UrgentZone::ThirdOfWindow), (48, 85, 123));
         assert_eq!(zones(UrgentZone::ThirdOfRest), (48, 69, 139));
+        assert_eq!(zones(UrgentZone::FirstThird), (48, 37, 171));
     }
 }

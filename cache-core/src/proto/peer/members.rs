@@ -84,15 +84,7 @@ impl Members {
         self.avoided.retain(|_, until| *until > now);
         let free = |(id, m): (&PeerId, &Member)| (!self.avoided.contains_key(&m.addr)).then_some(*id);
         let free: Vec<PeerId> = self.known.iter().filter_map(free).collect();
-        let best = free.iter().map(|id| me.tier(*id)).max()?;
-        let mut choice: Vec<PeerId> = match outside {
-            Some(nearest) => free.iter().copied().filter(|id| me.tier(*id) < nearest).collect(),
-            None => Vec::new(),
-        };
-        if choice.is_empty() {
-            choice = free.into_iter().filter(|id| me.tier(*id) == best).collect();
-        }
-        let peer = *choice.get(rng.below(choice.len()))?;
+        let peer = draw(me, &free, outside, rng)?;
         self.known.remove(&peer).map(|member| PeerEntry { peer, addr: member.addr })
     }
 
@@ -114,6 +106,20 @@ impl Members {
     pub(super) fn is_banned(&self, peer: PeerId, ip: IpAddr, now: Time) -> bool {
         self.banned.get(&(peer, ip)).is_some_and(|until| *until > now)
     }
+}
+
+/// One of `free`: at random from the best tier that has any; when `outside` is given and somebody is farther than that
+/// tier, at random from those.
+pub fn draw(me: PeerId, free: &[PeerId], outside: Option<Tier>, rng: &mut Prng) -> Option<PeerId> {
+    let best = free.iter().map(|id| me.tier(*id)).max()?;
+    let mut choice: Vec<PeerId> = match outside {
+        Some(nearest) => free.iter().copied().filter(|id| me.tier(*id) < nearest).collect(),
+        None => Vec::new(),
+    };
+    if choice.is_empty() {
+        choice = free.iter().copied().filter(|id| me.tier(*id) == best).collect();
+    }
+    choice.get(rng.below(choice.len())).copied()
 }
 
 fn make_room<K: Ord + Copy>(map: &mut BTreeMap<K, Time>, for_key: K) {

@@ -64,6 +64,16 @@ mod upload;
 mod urgent;
 mod worth;
 
+/// The rules that are pure functions, for who runs them on state of another shape (the simulator's reduced model).
+pub mod rules {
+    pub use super::members::draw;
+    pub use super::rarest::order;
+    pub use super::scheduler::{Source, choose};
+    pub use super::seeding::is_responsible;
+    pub use super::slots::Slots;
+    pub use super::urgent::needs_cache;
+}
+
 pub use config::{BadTuning, PeerConfig, Profile, RequestControl, Sliding, Tuning, UrgentZone};
 pub use event::{End, Input, LinkId, Output};
 pub use stats::{Snapshot, State, Stats};

@@ -3,7 +3,7 @@
 use crate::prng::Prng;
 
 /// Puts `slots` into the order of fetching; `holders` says how many partners hold a slot's chunk.
-pub(super) fn order(slots: &mut [u64], holders: impl Fn(u64) -> usize, rng: &mut Prng) {
+pub fn order(slots: &mut [u64], holders: impl Fn(u64) -> usize, rng: &mut Prng) {
     rng.shuffle(slots);
     slots.sort_by_key(|slot| holders(*slot));
 }

@@ -36,16 +36,17 @@ const DELIVERY_UNKNOWN: Span = Span::from_millis(250);
 
 /// A partner as a source of what is wanted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Source {
-    pub(super) link: LinkId,
+pub struct Source {
+    /// Who.
+    pub link: LinkId,
     /// What it announces of that, slot 0 being the window's first chunk.
-    pub(super) has: Slots,
+    pub has: Slots,
     /// Chunks that it may still be asked.
-    pub(super) room: u32,
+    pub room: u32,
     /// When a chunk asked of it now may be here: what its chunks take, in microseconds, for each that is open there.
-    pub(super) takes_us: u64,
+    pub takes_us: u64,
     /// Chunks open there, and the one that would be next.
-    pub(super) turn: u64,
+    pub turn: u64,
 }
 
 /// The peer's view of the stream that a plan is made for.
@@ -64,7 +65,7 @@ pub(super) struct View<'a> {
 
 /// Gives each of `wanted` (slots), in their order, to the source that holds it, has room and promises it soonest, ties at
 /// random. Sources lose room as they are chosen; chunks that no source with room holds are left out.
-pub(super) fn choose(wanted: &[u64], sources: &mut [Source], rng: &mut Prng, chosen: &mut Vec<(LinkId, u64)>) {
+pub fn choose(wanted: &[u64], sources: &mut [Source], rng: &mut Prng, chosen: &mut Vec<(LinkId, u64)>) {
     for slot in wanted {
         let best = sources
             .iter_mut()

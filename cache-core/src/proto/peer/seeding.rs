@@ -18,7 +18,7 @@ use crate::units::ChunkSeq;
 
 /// Whether `me` is responsible for a chunk that nobody has announced for `waited`: fewer than the wanted number of
 /// `others` come before it. The number is 1 and doubles with each `step`.
-pub(super) fn is_responsible(
+pub fn is_responsible(
     seq: ChunkSeq,
     me: PeerId,
     others: impl Iterator<Item = PeerId>,

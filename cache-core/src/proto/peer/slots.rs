@@ -9,13 +9,14 @@ use crate::wire::BufferMap;
 
 /// Slots 0 to 255.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Slots([u64; 4]);
+pub struct Slots([u64; 4]);
 
 impl Slots {
-    pub(super) const NONE: Slots = Slots([0; 4]);
+    /// No slot.
+    pub const NONE: Slots = Slots([0; 4]);
 
     /// The chunks of `map`, slot 0 being `base`; what lies outside `base .. base + 256` is left out.
-    pub(super) fn of(map: &BufferMap, base: ChunkSeq) -> Slots {
+    pub fn of(map: &BufferMap, base: ChunkSeq) -> Slots {
         let slots = Slots(*map.words());
         match (base.since(map.base()), map.base().since(base)) {
             (Some(later), _) => slots.down(later),
@@ -25,45 +26,51 @@ impl Slots {
     }
 
     /// The slots of `from..to`, as far as there are such.
-    pub(super) fn range(from: u64, to: u64) -> Slots {
+    pub fn range(from: u64, to: u64) -> Slots {
         Slots([u64::MAX; 4])
             .up(from.min(WINDOW_CHUNKS))
             .and(Slots([u64::MAX; 4]).down(WINDOW_CHUNKS - to.min(WINDOW_CHUNKS)))
     }
 
-    pub(super) fn and(self, other: Slots) -> Slots {
+    /// Those in both.
+    pub fn and(self, other: Slots) -> Slots {
         Slots(std::array::from_fn(|i| self.0[i] & other.0[i]))
     }
 
-    pub(super) fn or(self, other: Slots) -> Slots {
+    /// Those in either.
+    pub fn or(self, other: Slots) -> Slots {
         Slots(std::array::from_fn(|i| self.0[i] | other.0[i]))
     }
 
-    pub(super) fn without(self, other: Slots) -> Slots {
+    /// Those that are not in the other.
+    pub fn without(self, other: Slots) -> Slots {
         Slots(std::array::from_fn(|i| self.0[i] & !other.0[i]))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// None.
+    pub fn is_empty(&self) -> bool {
         self.0 == [0; 4]
     }
 
-    pub(super) fn count(&self) -> usize {
+    /// How many.
+    pub fn count(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    pub(super) fn contains(&self, slot: u64) -> bool {
+    /// Whether a slot is there.
+    pub fn contains(&self, slot: u64) -> bool {
         self.0.get((slot / 64) as usize).is_some_and(|word| word >> (slot % 64) & 1 == 1)
     }
 
     /// Adds a slot; one that does not exist is passed over.
-    pub(super) fn insert(&mut self, slot: u64) {
+    pub fn insert(&mut self, slot: u64) {
         if let Some(word) = self.0.get_mut((slot / 64) as usize) {
             *word |= 1 << (slot % 64);
         }
     }
 
     /// The slots, lowest first.
-    pub(super) fn iter(self) -> impl Iterator<Item = u64> {
+    pub fn iter(self) -> impl Iterator<Item = u64> {
         (0u64..).zip(self.0).flat_map(|(i, word)| {
             let mut left = word;
             std::iter::from_fn(move || {

@@ -16,7 +16,7 @@ pub(super) fn zone_end(buffer: &PlayBuffer, tuning: &Tuning) -> ChunkSeq {
 
 /// Whether a chunk that is played in `left` is to be asked of the cache: below the reserve when no partner has been
 /// asked, below a third of it (our guess) whether or not.
-pub(super) fn needs_cache(left: Span, reserve: Span, open_at_partner: bool) -> bool {
+pub fn needs_cache(left: Span, reserve: Span, open_at_partner: bool) -> bool {
     let reserve = if open_at_partner { Span::from_micros(reserve.micros() / 3) } else { reserve };
     left < reserve
 }
