@@ -13,7 +13,7 @@ pub fn segments_of_stream(payload_bytes: u64, window_chunks: u64) -> u64 {
     let chunk = (PREFIX_BYTES as u64 + payload_bytes).next_multiple_of(CHUNK_ALIGN);
     let fit = (SEGMENT_BYTES / chunk).max(1);
     // The window's first chunk stands last in its segment.
-    let spanned = (fit - 1 + window_chunks.saturating_sub(1)) / fit + 1;
+    let spanned = window_chunks.saturating_sub(1).div_ceil(fit) + 1;
     spanned + 1
 }
 

@@ -158,7 +158,8 @@ struct Counts {
     cache_other_region: u64,
     refused: u64,
     asked_of_cache: u64,
-    distance: f64,
+    /// In 2^-32 of the square's side: whole numbers, because sums of fractions depend on their order.
+    distance: u64,
 }
 
 impl Counts {
@@ -269,7 +270,7 @@ impl<'a> Swarm<'a> {
             inter_region_traffic: share(crossed, c.played),
             cache_inter_region: share(c.cache_other_region, c.played),
             delay_factor: self.mesh.delay_factor(&self.places),
-            delay_factor_used: c.distance / c.from_peers.max(1) as f64,
+            delay_factor_used: c.distance as f64 / (1u64 << 32) as f64 / c.from_peers.max(1) as f64,
             seeded: share(c.seeded, c.played),
             last_resort: share(c.last_resort, c.played),
             partners: self.mesh.partners_mean(),

@@ -183,7 +183,7 @@ impl Swarm<'_> {
             }
             viewer.map.set(ChunkSeq::new(u64::from(ask.seq)), true);
             counts.from_peers += 1;
-            counts.distance += self.places.distance(node, ask.partner);
+            counts.distance += (self.places.distance(node, ask.partner) * (1u64 << 32) as f64) as u64;
             let regions = &self.places.region;
             counts.between_regions += u64::from(regions[node as usize] != regions[ask.partner as usize]);
         }
