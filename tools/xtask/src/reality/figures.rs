@@ -234,8 +234,8 @@ mod tests {
     fn viewers_are_added_up_by_their_bytes_and_chunks() {
         let report = |startup: &str, peers: u32, caches: u32, played: u32| {
             let text = format!(
-                r#"{{"startup_ms":{startup},"chunks_due":10,"chunks_played":{played},"bytes_from_peers":{peers},
-                 "bytes_from_caches":{caches},"stalls":1,"lag_ms":{{"p50":6000}},"counters":{{"peer":{{"requests_seed":1}}}}}}"#
+                r#"{{"quality":{{"startup_ms":{startup},"chunks_due":10,"chunks_played":{played},"stalls":1}},
+                 "bytes_from_peers":{peers},"bytes_from_caches":{caches},"lag_ms":{{"p50":6000}},"counters":{{"peer":{{"requests_seed":1}}}}}}"#
             );
             Viewer::new(&serde_json::from_str(&text).expect("JSON"))
         };

@@ -206,7 +206,7 @@ impl CacheNode {
                 Next::Chunk(seq) => match self.ring.get(seq) {
                     Some(slot) => {
                         *sending = paced;
-                        self.bytes_sent += fabric.chunks.frame_bytes();
+                        self.bytes_sent += if paced { 0 } else { fabric.chunks.frame_bytes() };
                         fabric.send_chunk(link, 1, slot.chunk, slot.content);
                     }
                     None => {
@@ -223,6 +223,7 @@ impl CacheNode {
     pub(crate) fn on_sent(&mut self, fabric: &mut Fabric, link: u32) {
         if let Some(Conn::Viewer(viewer)) = self.conns.get_mut(&link) {
             viewer.sending = false;
+            self.bytes_sent += fabric.chunks.frame_bytes();
             self.pump(fabric, link);
         }
     }
