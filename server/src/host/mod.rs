@@ -10,6 +10,7 @@
 //! | [`signals`] | SIGTERM drains, SIGINT stops, a second one hurries |
 //! | [`limits`] | memlock, descriptors, io_uring: raise, probe, say what mends it |
 //! | [`findings`] | what `check` prints |
+//! | [`congestion`] | how connections are paced |
 //! | [`cpus`] | which CPUs and memory nodes it runs on |
 //! | [`clock`], [`random`] | time and chance for machines that have neither |
 //! | [`udp`] | the loop of a server that speaks datagrams (index, route) |
@@ -19,6 +20,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod congestion;
 pub mod cpus;
 pub mod findings;
 pub mod limits;

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::super::data::SendBackend;
 use super::retention::{Retention, TIME_SHIFT_MINUTES_MAX, TimeShift};
 use crate::host::config::ConfigError;
+use crate::host::congestion::{self, Congestion};
 use crate::host::cpus::CpuList;
 
 /// What stands in `cache.toml`.
@@ -42,6 +43,8 @@ pub struct CacheConfig {
     pub keep_ring: bool,
     /// How chunks are sent.
     pub send: SendBackend,
+    /// The connections' congestion control: `auto`, `system`, or a name.
+    pub congestion: String,
     /// Most connections of all shards together; 0: as many as there are descriptors for.
     pub connections_max: u32,
     /// Most streams at once; 0: as many as there are 4 MiB of memory for.
@@ -112,6 +115,7 @@ impl Default for CacheConfig {
             cpus: String::new(),
             keep_ring: false,
             send: SendBackend::default(),
+            congestion: congestion::AUTO.into(),
             connections_max: 0,
             streams_max: 0,
             window_chunks: WINDOW_CHUNKS,
@@ -165,6 +169,7 @@ impl CacheConfig {
             in_range("time_shift", rule.minutes.into(), 1, TIME_SHIFT_MINUTES_MAX.into())?;
         }
         self.cpu_list()?;
+        Congestion::choose(&self.congestion)?;
         if !self.huge_pages_at.is_absolute() {
             let message = format!("\"{}\" is not an absolute path", self.huge_pages_at.display());
             return Err(ConfigError::value("huge_pages_at", message));
@@ -296,6 +301,7 @@ mod tests {
         assert!(complaint(|c| c.slab = "shm".into()).starts_with("slab: "));
         let kept_memfd = |c: &mut CacheConfig| (c.slab, c.keep_ring) = ("memfd".into(), true);
         assert!(complaint(kept_memfd).starts_with("keep_ring: "));
+        assert!(complaint(|c| c.congestion = String::new()).starts_with("congestion: "));
         assert!(complaint(|c| c.cpus = "a few".into()).starts_with("cpus: "));
         assert!(complaint(|c| c.huge_pages_at = "slabs".into()).starts_with("huge_pages_at: "));
         for (name, minutes) in [("a b", 1), ("news*", 0), ("news*", 100_000)] {

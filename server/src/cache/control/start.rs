@@ -19,6 +19,7 @@ use super::note::{self, TakenOver};
 use super::{room, slab};
 use crate::cache::data::{self, ShardConfig, ShardHandle, Siblings, is_whole};
 use crate::host::config as host_config;
+use crate::host::congestion::Congestion;
 use crate::host::cpus::CpuList;
 use crate::host::findings::Findings;
 use crate::host::limits::{self, Limits};
@@ -98,7 +99,7 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
     let signals = Signals::install().context("signals cannot be taken over")?;
     let connections_max = connections(&config, limits)?;
     let shards = shard_count(&config);
-    let listeners = listen(config.listen, shards)?;
+    let listeners = listen(&config, shards)?;
     let listen = listeners[0].local_addr()?;
     config.listen = listen;
     let told = !config.index.is_empty();
@@ -151,6 +152,7 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
         }
     }
     let limits = Limits { memlock: None, nofile: limits::raise_nofile() };
+    findings.record(Congestion::choose(&config.congestion).map(|it| format!("congestion control: {}", it.why())));
     findings.record(connections(config, limits).map(|max| format!("connections: at most {max}")));
     findings.good(budget(config));
     let told = !config.index.is_empty();
@@ -282,7 +284,9 @@ fn cpus() -> usize {
 
 /// One listener per shard, on one port. They share it by SO_REUSEPORT, which another process of the same user would
 /// join unnoticed: so the port is tried without it first.
-fn listen(addr: SocketAddr, shards: usize) -> anyhow::Result<Vec<TcpListener>> {
+fn listen(config: &CacheConfig, shards: usize) -> anyhow::Result<Vec<TcpListener>> {
+    let addr = config.listen;
+    let congestion = Congestion::choose(&config.congestion)?;
     host_config::outwait_predecessor(|| probe(addr))?;
     let first = data::bind(addr).map_err(|error| anyhow::anyhow!("listen: {error}"))?;
     let bound = first.local_addr()?;
@@ -290,6 +294,10 @@ fn listen(addr: SocketAddr, shards: usize) -> anyhow::Result<Vec<TcpListener>> {
     for _ in 1..shards {
         listeners.push(data::bind(bound).map_err(|error| anyhow::anyhow!("listen: {error}"))?);
     }
+    for listener in &listeners {
+        congestion.set(listener)?;
+    }
+    tracing::info!("congestion control: {}", congestion.why());
     Ok(listeners)
 }
 
