@@ -161,12 +161,14 @@ impl Conductor {
         if self.finished || self.join.is_idle() {
             return;
         }
-        if self.join.next_timeout() <= t.now {
-            let said = self.join.tick(t);
-            self.servers_said(t, said);
-        }
+        // In this order: what a part leaves due at once is done by one that comes after it.
+        self.next_tick = self.next_tick.min(self.cache.next_timeout(t.now, t.tuning()));
         if self.next_tick <= t.now {
             self.tick(t);
+        }
+        if self.join.next_timeout() <= t.now && !self.finished {
+            let said = self.join.tick(t);
+            self.servers_said(t, said);
         }
         self.near.partners.flush(t);
         self.watch(t);
@@ -178,6 +180,10 @@ impl Conductor {
         let waiting = self.scheduler.requests.open_at_cache() > 0;
         let said = self.cache.tick(t, waiting);
         self.cache_said(t, said);
+        if self.cache.next_timeout(t.now, t.tuning()) <= t.now {
+            // It has failed just now, and the next one is dialled at once.
+            self.cache.tick(t, waiting);
+        }
         let map = self.map();
         for link in self.near.tick(t, self.join.id(), self.size, &map) {
             self.forget_link(link);
