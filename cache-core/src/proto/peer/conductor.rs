@@ -375,7 +375,7 @@ impl Conductor {
             CacheEvent::Unavailable(said) => self.not_from_cache(t, &said),
             CacheEvent::Ended(last) => {
                 if let Some(w) = &mut self.watching {
-                    w.head.observe(last, t.now);
+                    w.head.exists(last, t.now);
                     w.buffer.ends_with(last);
                 }
             }
@@ -386,7 +386,7 @@ impl Conductor {
     /// A cache has said where to begin, or answered a probe.
     fn opened(&mut self, t: &mut Turn<'_>, info: &StreamInfo) {
         match &mut self.watching {
-            Some(w) if !w.playout.is_waiting() || info.begin <= w.buffer.position() => w.head.observe(info.head, t.now),
+            Some(w) if !w.playout.is_waiting() || info.begin <= w.buffer.position() => w.head.exists(info.head, t.now),
             _ => {
                 let (window, history) = (t.tuning().window_chunks, t.tuning().history_chunks);
                 let buffer = match t.tuning().sliding {
@@ -463,7 +463,7 @@ impl Conductor {
     fn take_in(&mut self, t: &mut Turn<'_>, link: LinkId, header: &ChunkHeader, in_time: bool, took: Option<Span>) {
         let seq = header.seq;
         let Some(w) = &mut self.watching else { return };
-        w.head.observe(seq, t.now);
+        w.head.came(seq, header.published, t.now);
         // A player without a beat goes on by what comes.
         self.stirred |= w.playout.next_timeout() == Time::NEVER || header.end;
         match w.buffer.insert(header) {

@@ -204,6 +204,7 @@ mod tests {
     use super::super::play_buffer::tests::{drawn, header};
     use super::super::turn::TestWorld;
     use super::*;
+    use crate::time::WallClock;
 
     /// A player whose buffer begins at 100, with the head at 130 when it begins.
     struct Player {
@@ -248,7 +249,9 @@ mod tests {
         fn insert(&mut self, seqs: std::ops::Range<u64>) -> &mut Player {
             for seq in seqs {
                 self.buffer.insert(&header(seq));
-                self.head.observe(ChunkSeq::new(seq), self.world.now);
+                // Published as it comes.
+                let clock = WallClock::from_micros(self.world.now.micros());
+                self.head.came(ChunkSeq::new(seq), clock, self.world.now);
             }
             self
         }
