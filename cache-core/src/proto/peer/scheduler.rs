@@ -10,6 +10,7 @@
 //! has room for. [`Scheduler`] keeps what is open ([`super::requests`]) and charges who does not answer.
 
 use super::cache_link::CacheLink;
+use super::config::Tuning;
 use super::event::LinkId;
 use super::head::Head;
 use super::members::Members;
@@ -30,6 +31,10 @@ use crate::wire::BufferMap;
 
 /// Most chunks open at the cache at once. Our guess: twice the default play delay.
 const CACHE_OPEN_MAX: usize = 64;
+
+/// How often the patience with a cache that is late is doubled. Our guess: three times is long enough for any queue in
+/// front of a cache that is worth waiting for.
+const CACHE_DOUBLINGS_MAX: u32 = 3;
 
 /// What a partner's chunks are taken to need before the first has come. Our guess: a round trip and a chunk's sending.
 const DELIVERY_UNKNOWN: Span = Span::from_millis(250);
@@ -99,6 +104,9 @@ pub(super) struct Scheduler {
     base: ChunkSeq,
     /// Somebody holds some of it and has no room in this period.
     waits_for_room: bool,
+    /// How often the cache was late of late. Who asks a busy one again each second gets everything twice, and so busies it
+    /// for good.
+    cache_late: u32,
     scratch: Scratch,
 }
 
@@ -153,12 +161,14 @@ impl Scheduler {
         cache: &mut CacheLink,
         struck: &mut Vec<LinkId>,
     ) {
-        let cache_deadline = t.now.after(t.tuning().cache_timeout());
+        let cache_deadline = t.now.after(self.cache_patience(t.tuning()));
         self.requests.expire(t.now, view.head.newest(), cache_deadline, &mut self.scratch.late);
+        let mut late_at_cache = false;
         for late in self.scratch.late.drain(..) {
             match late {
                 Expired::Cache => {
                     t.stats.timeouts_caches += 1;
+                    late_at_cache = true;
                     cache.suspect(t);
                 }
                 Expired::Partner(link) => {
@@ -172,6 +182,17 @@ impl Scheduler {
                 }
             }
         }
+        self.cache_late = (self.cache_late + u32::from(late_at_cache)).min(CACHE_DOUBLINGS_MAX);
+    }
+
+    /// A chunk that was open at the cache has come from there.
+    pub(super) const fn cache_was_in_time(&mut self) {
+        self.cache_late = self.cache_late.saturating_sub(1);
+    }
+
+    /// How long a chunk asked of the cache is waited for before it is asked for again.
+    fn cache_patience(&self, tuning: &Tuning) -> Span {
+        tuning.cache_timeout().times(1 << self.cache_late)
     }
 
     fn roll(&mut self, t: &Turn<'_>, view: &View<'_>, missing: Slots, partners: &mut Partners) {
@@ -264,6 +285,7 @@ impl Scheduler {
         let newest = view.head.estimate(t.now);
         let ahead = newest.ahead(t.tuning().seed_ahead_chunks + 1).since(self.base).unwrap_or(0);
         let mut open = self.requests.open_at_cache();
+        let deadline = t.now.after(self.cache_patience(t.tuning()));
         let seqs = &mut self.scratch.seqs;
         seqs.clear();
         for slot in missing.and(Slots::range(0, ahead)).iter() {
@@ -283,7 +305,7 @@ impl Scheduler {
             }
             open += 1;
             *(if last_resort { &mut t.stats.requests_last_resort } else { &mut t.stats.requests_seed }) += 1;
-            self.requests.asked_cache(seq, link, t.now.after(t.tuning().cache_timeout()));
+            self.requests.asked_cache(seq, link, deadline);
             seqs.push(seq);
         }
         cache.request(t, view.stream, seqs);
