@@ -23,7 +23,7 @@ use super::slots::Slots;
 use super::turn::Turn;
 use super::{rarest, seeding, urgent};
 use crate::limits::WINDOW_CHUNKS;
-use crate::peer_id::PeerId;
+use crate::peer_id::{PeerId, Tier};
 use crate::prng::Prng;
 use crate::time::{Span, Time};
 use crate::units::{CHUNK_SPAN, ChunkSeq, StreamId};
@@ -230,9 +230,14 @@ impl Scheduler {
         if wanted.is_empty() {
             return;
         }
+        // A partner in a farther tier gives what the nearer ones have not got when its time comes.
+        let nearest = partners.ids().map(|id| view.me.tier(id)).max().unwrap_or(Tier::ELSEWHERE);
+        let far_until = view.far_until(t, first, self.base);
         let Scratch { sources, order, chosen, seqs, .. } = &mut self.scratch;
         sources.clear();
         sources.extend(partners.iter().filter_map(|(link, partner)| {
+            let reach = if view.me.tier(partner.id) < nearest { far_until } else { WINDOW_CHUNKS };
+            let wanted = wanted.and(Slots::range(first, reach));
             let (has, room) = (Slots::of(&partner.map, self.base).and(wanted), partner.rate.room());
             let takes_us = partner.delivery.mean().unwrap_or(DELIVERY_UNKNOWN).micros() << (2 * partner.strikes.min(8));
             let turn = u64::from(partner.rate.open()) + 1;
@@ -319,6 +324,13 @@ impl View<'_> {
 
     fn pace(&self, t: &Turn<'_>) -> super::playout::Pace {
         self.playout.pace(self.buffer.position(), self.head, t.tuning(), t.now)
+    }
+
+    /// The first slot from `first` on that waits for a near partner.
+    fn far_until(&self, t: &Turn<'_>, first: u64, base: ChunkSeq) -> u64 {
+        let delay = t.tuning().play_delay();
+        let waits = |slot: &u64| urgent::waits_for_near(self.left(base.ahead(*slot), t.now), delay);
+        (first..WINDOW_CHUNKS).find(waits).unwrap_or(WINDOW_CHUNKS)
     }
 
     /// Whether this peer is to fetch `seq`, which no partner announces, from the cache for the others: its rank and the
