@@ -247,6 +247,8 @@ impl Net {
         let mut out = Outbox::new();
         let arrived = if let Input::Chunk { header, .. } = &input { Some(*header) } else { None };
         viewer.peer.handle(self.now, input, &mut out);
+        // What was due has been done, whatever came: a driver that calls at this time does not call for ever.
+        assert!(viewer.peer.next_timeout() > self.now, "due in the past after a call at {:?}", self.now);
         let outputs: Vec<Output> = out.drain().collect();
         for output in outputs {
             if self.traced {

@@ -161,12 +161,14 @@ impl Conductor {
         if self.finished || self.join.is_idle() {
             return;
         }
-        if self.join.next_timeout() <= t.now {
-            let said = self.join.tick(t);
-            self.servers_said(t, said);
-        }
+        // In this order: what a part leaves due at once is done by one that comes after it.
+        self.next_tick = self.next_tick.min(self.cache.next_timeout(t.now, t.tuning()));
         if self.next_tick <= t.now {
             self.tick(t);
+        }
+        if self.join.next_timeout() <= t.now && !self.finished {
+            let said = self.join.tick(t);
+            self.servers_said(t, said);
         }
         self.near.partners.flush(t);
         self.watch(t);
@@ -178,6 +180,10 @@ impl Conductor {
         let waiting = self.scheduler.requests.open_at_cache() > 0;
         let said = self.cache.tick(t, waiting);
         self.cache_said(t, said);
+        if self.cache.next_timeout(t.now, t.tuning()) <= t.now {
+            // It has failed just now, and the next one is dialled at once.
+            self.cache.tick(t, waiting);
+        }
         let map = self.map();
         for link in self.near.tick(t, self.join.id(), self.size, &map) {
             self.forget_link(link);
@@ -369,7 +375,7 @@ impl Conductor {
             CacheEvent::Unavailable(said) => self.not_from_cache(t, &said),
             CacheEvent::Ended(last) => {
                 if let Some(w) = &mut self.watching {
-                    w.head.observe(last, t.now);
+                    w.head.exists(last, t.now);
                     w.buffer.ends_with(last);
                 }
             }
@@ -380,7 +386,7 @@ impl Conductor {
     /// A cache has said where to begin, or answered a probe.
     fn opened(&mut self, t: &mut Turn<'_>, info: &StreamInfo) {
         match &mut self.watching {
-            Some(w) if !w.playout.is_waiting() || info.begin <= w.buffer.position() => w.head.observe(info.head, t.now),
+            Some(w) if !w.playout.is_waiting() || info.begin <= w.buffer.position() => w.head.exists(info.head, t.now),
             _ => {
                 let (window, history) = (t.tuning().window_chunks, t.tuning().history_chunks);
                 let buffer = match t.tuning().sliding {
@@ -429,6 +435,9 @@ impl Conductor {
         let asked = self.scheduler.requests.settle(link, seq);
         let took = self.scheduler.requests.asked_at(link, seq).map(|at| t.now.since(at));
         let in_time = self.scheduler.requests.given_up(link, seq, from_cache);
+        if from_cache && in_time {
+            self.scheduler.cache_was_in_time();
+        }
         match checked {
             Ok(()) if asked => self.take_in(t, link, header, in_time, took),
             Ok(()) => {
@@ -457,7 +466,7 @@ impl Conductor {
     fn take_in(&mut self, t: &mut Turn<'_>, link: LinkId, header: &ChunkHeader, in_time: bool, took: Option<Span>) {
         let seq = header.seq;
         let Some(w) = &mut self.watching else { return };
-        w.head.observe(seq, t.now);
+        w.head.came(seq, header.published, t.now);
         // A player without a beat goes on by what comes.
         self.stirred |= w.playout.next_timeout() == Time::NEVER || header.end;
         match w.buffer.insert(header) {

@@ -4,19 +4,29 @@
 //! and move nothing here, so that a liar cannot push the head. In between the head is estimated by the clock, one chunk
 //! per 200 ms. The estimate decides what is asked ahead of time; what play-out may call *missed* (it exists and is not
 //! here) is decided by certainty alone.
+//!
+//! ```text
+//!  publisher's clock:   published   in every chunk's header, signed
+//!  ours:                     |<---- offset ---->|<-- on its way -->| came
+//! ```
+//! When a chunk was published by our clock is its header's time and an *offset*: the least that lay between a chunk's
+//! publishing and its coming in the last half minute or minute. So a chunk that was long on its way is told apart from one
+//! that was published late: whoever gets everything late knows that there is more, and asks for it.
 
-use crate::time::{Span, Time};
+use crate::time::{Span, Time, WallClock};
 use crate::units::{CHUNK_SPAN, ChunkSeq};
 
 /// How far the estimate may run ahead of the newest certain chunk: 2 s. Our guess: more than a chunk takes through
 /// the swarm; less than would be asked for in vain when the publisher falls silent.
 const LEAD_MAX: u64 = 10;
 
-/// A lag of the certain behind the estimate that is taken as the way through the swarm, in chunks. Our guess.
-const LAG_NORMAL: u64 = 3;
+/// For so long, and at most twice as long, the least offset is remembered. Our guess: long enough for one chunk to come
+/// straight from a cache, short against what clocks drift (200 ppm: 12 ms).
+const REMEMBERED: Span = Span::from_secs(30);
 
-/// The share of a greater lag that corrects the estimate each time. Our guess: smooth over jitter, there in seconds.
-const CORRECTION: u64 = 4;
+/// A chunk this much later than the offset says was not on its way so long: the publisher's clock was set back, or
+/// another publisher goes on. Our guess: longer than the longest window.
+const SET_BACK_US: i64 = 60_000_000;
 
 /// Ages beyond this are all the same: 36 000 years.
 const AGE_MAX_US: i64 = 1 << 60;
@@ -25,15 +35,42 @@ const AGE_MAX_US: i64 = 1 << 60;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
     newest: ChunkSeq,
-    /// `anchor` was published at `at`.
+    /// `anchor` was published at `at_us` by our clock.
     anchor: ChunkSeq,
-    at: Time,
+    at_us: i64,
+    /// Between the publisher's clock and ours; none before the first chunk.
+    offset: Option<Offset>,
+}
+
+/// The least offset of the present half minute and of the one before.
+#[derive(Clone, Copy, Debug)]
+struct Offset {
+    before_us: i64,
+    present_us: i64,
+    since: Time,
+}
+
+impl Offset {
+    fn least(&self) -> i64 {
+        self.before_us.min(self.present_us)
+    }
+
+    /// `newest`: of no chunk that was published before one that has come.
+    fn observe(&mut self, offset_us: i64, now: Time, newest: bool) {
+        if newest && offset_us.saturating_sub(self.least()) > SET_BACK_US {
+            *self = Offset { before_us: offset_us, present_us: offset_us, since: now };
+        } else if now.since(self.since) >= REMEMBERED {
+            *self = Offset { before_us: self.present_us, present_us: offset_us, since: now };
+        } else {
+            self.present_us = self.present_us.min(offset_us);
+        }
+    }
 }
 
 impl Head {
     /// The head is `newest` at `now`.
-    pub(super) const fn new(newest: ChunkSeq, now: Time) -> Head {
-        Head { newest, anchor: newest, at: now }
+    pub(super) fn new(newest: ChunkSeq, now: Time) -> Head {
+        Head { newest, anchor: newest, at_us: us(now.micros()), offset: None }
     }
 
     /// The newest chunk that certainly exists.
@@ -46,40 +83,61 @@ impl Head {
         self.by_clock(now).min(self.newest.ahead(LEAD_MAX)).max(self.newest)
     }
 
-    /// `seq` certainly exists at `now`.
-    pub(super) fn observe(&mut self, seq: ChunkSeq, now: Time) {
-        if seq <= self.newest {
-            return;
+    /// `seq` certainly exists at `now`, as somebody says who need not be right about the time.
+    pub(super) fn exists(&mut self, seq: ChunkSeq, now: Time) {
+        self.newest = self.newest.max(seq);
+        if self.by_clock(now) < seq {
+            (self.anchor, self.at_us) = (seq, us(now.micros()));
         }
-        self.newest = seq;
-        match self.by_clock(now).since(seq) {
-            // Earlier than expected, or the stream went on after a silence.
-            None => (self.anchor, self.at) = (seq, now),
-            Some(lag) if lag > LEAD_MAX => (self.anchor, self.at) = (seq, now),
-            Some(lag) if lag > LAG_NORMAL => {
-                self.at = self.at.after(Span::from_micros(lag * CHUNK_SPAN.micros() / CORRECTION))
-            }
-            Some(_) => {}
+    }
+
+    /// A chunk whose signature was checked came at `now`; its publisher's clock said `published`.
+    pub(super) fn came(&mut self, seq: ChunkSeq, published: WallClock, now: Time) {
+        let (published_us, now_us) = (us(published.micros()), us(now.micros()));
+        let offset_us = now_us.saturating_sub(published_us);
+        // The first one, if it is no news: what was said of the head says how old it is.
+        let age_us = if seq <= self.newest { self.age_us(seq, now).max(0) } else { 0 };
+        let by_head = offset_us.saturating_sub(age_us);
+        let first = Offset { before_us: by_head, present_us: by_head, since: now };
+        let mut offset = self.offset.unwrap_or(first);
+        let before = offset.least();
+        offset.observe(offset_us, now, seq >= self.newest);
+        self.offset = Some(offset);
+        if seq >= self.newest {
+            (self.anchor, self.at_us) = (seq, published_us.saturating_add(offset.least()));
+            self.newest = seq;
+        } else {
+            // Everything was published earlier than was thought.
+            self.at_us = self.at_us.saturating_add(offset.least().saturating_sub(before).min(0));
         }
     }
 
     /// How long ago `seq` was published, in microseconds; negative when it will be.
     pub(super) fn age_us(&self, seq: ChunkSeq, now: Time) -> i64 {
-        let since_anchor = (now.micros() as i64).saturating_sub(self.at.micros() as i64);
-        let chunks = (seq.get() as i64).saturating_sub(self.anchor.get() as i64);
+        let since_anchor = us(now.micros()).saturating_sub(self.at_us);
+        let chunks = us(seq.get()).saturating_sub(us(self.anchor.get()));
         let age = since_anchor.saturating_sub(chunks.saturating_mul(CHUNK_SPAN.micros() as i64));
         // A publisher may number its chunks as it likes; what is reckoned with an age must not overflow either.
         age.clamp(-AGE_MAX_US, AGE_MAX_US)
     }
 
     fn by_clock(&self, now: Time) -> ChunkSeq {
-        self.anchor.ahead(now.since(self.at).micros() / CHUNK_SPAN.micros())
+        let since_anchor = us(now.micros()).saturating_sub(self.at_us).max(0) as u64;
+        self.anchor.ahead(since_anchor / CHUNK_SPAN.micros())
     }
+}
+
+/// A publisher may say any time.
+fn us(of: u64) -> i64 {
+    i64::try_from(of).unwrap_or(i64::MAX).min(AGE_MAX_US)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the publisher's clock is ahead of ours in these tests.
+    const AHEAD_MS: u64 = 1_000_000;
 
     fn seq(n: u64) -> ChunkSeq {
         ChunkSeq::new(n)
@@ -87,6 +145,11 @@ mod tests {
 
     fn ms(n: u64) -> Time {
         Time::from_millis(n)
+    }
+
+    /// Chunk `n`, published at `published_ms` by our clock, comes at `came_ms`.
+    fn came(head: &mut Head, n: u64, published_ms: u64, came_ms: u64) {
+        head.came(seq(n), WallClock::from_micros((published_ms + AHEAD_MS) * 1_000), ms(came_ms));
     }
 
     #[test]
@@ -101,22 +164,64 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_jump_across_the_world_do_not_overflow() {
+    fn numbers_and_clocks_that_jump_across_the_world_do_not_overflow() {
         let mut head = Head::new(seq(0), ms(5_000));
         assert_eq!(head.age_us(seq(u64::MAX / 2), ms(5_000)), -AGE_MAX_US);
-        head.observe(seq(u64::MAX / 2), ms(5_000));
-        assert_eq!(head.age_us(seq(0), ms(5_000)), AGE_MAX_US);
+        for (n, published) in [(5, u64::MAX), (u64::MAX / 2, 0), (u64::MAX, u64::MAX), (7, 0)] {
+            head.came(seq(n), WallClock::from_micros(published), ms(5_000));
+            head.exists(seq(n), ms(5_000));
+            assert!(
+                head.age_us(seq(0), ms(u64::MAX / 1_000)).abs() <= AGE_MAX_US && head.estimate(ms(9_000)) >= seq(n)
+            );
+        }
     }
 
     #[test]
-    fn an_early_chunk_corrects_at_once_a_late_one_slowly_a_silence_at_once() {
+    fn chunks_that_are_long_on_their_way_do_not_hold_the_head_back() {
         let mut head = Head::new(seq(100), ms(5_000));
-        head.observe(seq(103), ms(5_100));
-        assert_eq!(head.age_us(seq(103), ms(5_100)), 0);
-        head.observe(seq(104), ms(6_700));
-        let lag = head.age_us(seq(104), ms(6_700));
-        assert_eq!(lag, 1_400_000 - 1_400_000 / 4, "7 chunks late: a quarter is taken as the publisher's");
-        head.observe(seq(105), ms(20_000));
-        assert_eq!(head.age_us(seq(105), ms(20_000)), 0);
+        came(&mut head, 101, 5_200, 5_250);
+        for n in 102..200 {
+            let published = 5_000 + (n - 100) * 200;
+            came(&mut head, n, published, published + 1_900);
+        }
+        let now = 5_000 + 99 * 200 + 1_900;
+        assert_eq!(head.age_us(seq(199), ms(now)), 1_850_000, "50 ms are the least that a chunk was on its way");
+        assert_eq!(head.estimate(ms(now)), seq(208));
+    }
+
+    #[test]
+    fn what_was_long_on_its_way_is_not_taken_for_new_and_what_was_quick_corrects_the_rest() {
+        let mut head = Head::new(seq(100), ms(5_000));
+        came(&mut head, 95, 3_900, 5_050);
+        assert_eq!(head.age_us(seq(100), ms(5_050)), 50_000, "as was said of the head, though it was 150 ms");
+        came(&mut head, 101, 5_100, 5_150);
+        assert_eq!(head.age_us(seq(101), ms(5_150)), 0, "it cannot come before it is published");
+        head.exists(seq(103), ms(5_500));
+        came(&mut head, 102, 5_300, 5_310);
+        assert_eq!(head.age_us(seq(103), ms(5_510)), 50_000, "and so is what is known by hearsay");
+    }
+
+    #[test]
+    fn a_silence_is_known_at_once() {
+        let mut head = Head::new(seq(100), ms(5_000));
+        came(&mut head, 101, 5_200, 5_250);
+        came(&mut head, 102, 20_000, 20_500);
+        assert_eq!((head.age_us(seq(102), ms(20_500)), head.estimate(ms(20_550))), (450_000, seq(104)));
+    }
+
+    #[test]
+    fn a_publishers_clock_may_be_set() {
+        for (by, after_s) in [(-100_000i64, 0), (100_000, 0), (-5_000, 70), (5_000, 0)] {
+            let mut head = Head::new(seq(100), ms(5_000));
+            for n in 101..=(310 + 5 * after_s) {
+                let published = 5_000 + (n - 100) * 200;
+                let set = published as i64 + if n > 300 { by } else { 0 };
+                let clock = WallClock::from_micros((set + AHEAD_MS as i64) as u64 * 1_000);
+                head.came(seq(n), clock, ms(published + 50));
+            }
+            let (last, now) = (310 + 5 * after_s, 5_000 + (210 + 5 * after_s) * 200 + 50);
+            let age = head.age_us(seq(last), ms(now));
+            assert!((0..=50_000).contains(&age), "set by {by}: {age}");
+        }
     }
 }

@@ -117,8 +117,8 @@ impl Peer {
         self.conductor.handle(&mut turn, input);
     }
 
-    /// When to call [`Peer::handle`] with [`Input::Tick`] at the latest; [`Time::NEVER`] before the start and when it
-    /// is over.
+    /// When to call [`Peer::handle`] with [`Input::Tick`] at the latest: later than the last call; [`Time::NEVER`] before
+    /// the start and when it is over.
     pub fn next_timeout(&self) -> Time {
         self.conductor.next_timeout(&self.config.tuning)
     }

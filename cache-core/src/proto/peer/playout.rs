@@ -107,7 +107,10 @@ impl Playout {
         let ahead = CHUNK_SPAN.times(seq.since(position).unwrap_or(0));
         match self.phase {
             Phase::Playing { due } => due.after(ahead).since(now),
-            Phase::Stalled => Span::from_micros((self.target_us - head.age_us(seq, now)).max(0) as u64),
+            // So many in a row are held before it goes on, or it would leave out one after the other for ever.
+            Phase::Stalled => {
+                Span::from_micros((self.target_us - head.age_us(seq, now)).max(0) as u64).minus(self.startup)
+            }
             Phase::Waiting | Phase::Ended => ahead.minus(self.startup),
         }
     }
@@ -204,6 +207,7 @@ mod tests {
     use super::super::play_buffer::tests::{drawn, header};
     use super::super::turn::TestWorld;
     use super::*;
+    use crate::time::WallClock;
 
     /// A player whose buffer begins at 100, with the head at 130 when it begins.
     struct Player {
@@ -248,7 +252,9 @@ mod tests {
         fn insert(&mut self, seqs: std::ops::Range<u64>) -> &mut Player {
             for seq in seqs {
                 self.buffer.insert(&header(seq));
-                self.head.observe(ChunkSeq::new(seq), self.world.now);
+                // Published as it comes.
+                let clock = WallClock::from_micros(self.world.now.micros());
+                self.head.came(ChunkSeq::new(seq), clock, self.world.now);
             }
             self
         }
@@ -296,6 +302,16 @@ mod tests {
         player.run(400);
         assert_eq!(player.names()[31..], ["131", "132", "133"]);
         assert_eq!((player.world.stats.continuity(), player.world.stats.chunks_skipped), (1.0, 0));
+    }
+
+    #[test]
+    fn what_is_needed_to_go_on_after_a_stall_is_urgent_in_time() {
+        let mut player = Player::new(&"#".repeat(31));
+        player.run(20_000);
+        assert!(player.playout.is_stalled());
+        player.insert(131..132).run(6_000);
+        let left = |n| player.playout.time_left(ChunkSeq::new(n), ChunkSeq::new(131), &player.head, player.world.now);
+        assert_eq!([131, 135, 136, 140].map(|n| left(n).millis()), [0, 0, 0, 800], "five chunks begin it, 1 s");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! has room for. [`Scheduler`] keeps what is open ([`super::requests`]) and charges who does not answer.
 
 use super::cache_link::CacheLink;
+use super::config::Tuning;
 use super::event::LinkId;
 use super::head::Head;
 use super::members::Members;
@@ -22,7 +23,7 @@ use super::slots::Slots;
 use super::turn::Turn;
 use super::{rarest, seeding, urgent};
 use crate::limits::WINDOW_CHUNKS;
-use crate::peer_id::PeerId;
+use crate::peer_id::{PeerId, Tier};
 use crate::prng::Prng;
 use crate::time::{Span, Time};
 use crate::units::{CHUNK_SPAN, ChunkSeq, StreamId};
@@ -30,6 +31,10 @@ use crate::wire::BufferMap;
 
 /// Most chunks open at the cache at once. Our guess: twice the default play delay.
 const CACHE_OPEN_MAX: usize = 64;
+
+/// How often the patience with a cache that is late is doubled. Our guess: three times is long enough for any queue in
+/// front of a cache that is worth waiting for.
+const CACHE_DOUBLINGS_MAX: u32 = 3;
 
 /// What a partner's chunks are taken to need before the first has come. Our guess: a round trip and a chunk's sending.
 const DELIVERY_UNKNOWN: Span = Span::from_millis(250);
@@ -99,6 +104,9 @@ pub(super) struct Scheduler {
     base: ChunkSeq,
     /// Somebody holds some of it and has no room in this period.
     waits_for_room: bool,
+    /// How often the cache was late of late. Who asks a busy one again each second gets everything twice, and so busies it
+    /// for good.
+    cache_late: u32,
     scratch: Scratch,
 }
 
@@ -153,12 +161,14 @@ impl Scheduler {
         cache: &mut CacheLink,
         struck: &mut Vec<LinkId>,
     ) {
-        let cache_deadline = t.now.after(t.tuning().cache_timeout());
+        let cache_deadline = t.now.after(self.cache_patience(t.tuning()));
         self.requests.expire(t.now, view.head.newest(), cache_deadline, &mut self.scratch.late);
+        let mut late_at_cache = false;
         for late in self.scratch.late.drain(..) {
             match late {
                 Expired::Cache => {
                     t.stats.timeouts_caches += 1;
+                    late_at_cache = true;
                     cache.suspect(t);
                 }
                 Expired::Partner(link) => {
@@ -172,6 +182,17 @@ impl Scheduler {
                 }
             }
         }
+        self.cache_late = (self.cache_late + u32::from(late_at_cache)).min(CACHE_DOUBLINGS_MAX);
+    }
+
+    /// A chunk that was open at the cache has come from there.
+    pub(super) const fn cache_was_in_time(&mut self) {
+        self.cache_late = self.cache_late.saturating_sub(1);
+    }
+
+    /// How long a chunk asked of the cache is waited for before it is asked for again.
+    fn cache_patience(&self, tuning: &Tuning) -> Span {
+        tuning.cache_timeout().times(1 << self.cache_late)
     }
 
     fn roll(&mut self, t: &Turn<'_>, view: &View<'_>, missing: Slots, partners: &mut Partners) {
@@ -209,9 +230,14 @@ impl Scheduler {
         if wanted.is_empty() {
             return;
         }
+        // A partner in a farther tier gives what the nearer ones have not got when its time comes.
+        let nearest = partners.ids().map(|id| view.me.tier(id)).max().unwrap_or(Tier::ELSEWHERE);
+        let far_until = view.far_until(t, first, self.base);
         let Scratch { sources, order, chosen, seqs, .. } = &mut self.scratch;
         sources.clear();
         sources.extend(partners.iter().filter_map(|(link, partner)| {
+            let reach = if view.me.tier(partner.id) < nearest { far_until } else { WINDOW_CHUNKS };
+            let wanted = wanted.and(Slots::range(first, reach));
             let (has, room) = (Slots::of(&partner.map, self.base).and(wanted), partner.rate.room());
             let takes_us = partner.delivery.mean().unwrap_or(DELIVERY_UNKNOWN).micros() << (2 * partner.strikes.min(8));
             let turn = u64::from(partner.rate.open()) + 1;
@@ -264,6 +290,7 @@ impl Scheduler {
         let newest = view.head.estimate(t.now);
         let ahead = newest.ahead(t.tuning().seed_ahead_chunks + 1).since(self.base).unwrap_or(0);
         let mut open = self.requests.open_at_cache();
+        let deadline = t.now.after(self.cache_patience(t.tuning()));
         let seqs = &mut self.scratch.seqs;
         seqs.clear();
         for slot in missing.and(Slots::range(0, ahead)).iter() {
@@ -283,7 +310,7 @@ impl Scheduler {
             }
             open += 1;
             *(if last_resort { &mut t.stats.requests_last_resort } else { &mut t.stats.requests_seed }) += 1;
-            self.requests.asked_cache(seq, link, t.now.after(t.tuning().cache_timeout()));
+            self.requests.asked_cache(seq, link, deadline);
             seqs.push(seq);
         }
         cache.request(t, view.stream, seqs);
@@ -297,6 +324,13 @@ impl View<'_> {
 
     fn pace(&self, t: &Turn<'_>) -> super::playout::Pace {
         self.playout.pace(self.buffer.position(), self.head, t.tuning(), t.now)
+    }
+
+    /// The first slot from `first` on that waits for a near partner.
+    fn far_until(&self, t: &Turn<'_>, first: u64, base: ChunkSeq) -> u64 {
+        let delay = t.tuning().play_delay();
+        let waits = |slot: &u64| urgent::waits_for_near(self.left(base.ahead(*slot), t.now), delay);
+        (first..WINDOW_CHUNKS).find(waits).unwrap_or(WINDOW_CHUNKS)
     }
 
     /// Whether this peer is to fetch `seq`, which no partner announces, from the cache for the others: its rank and the

@@ -21,6 +21,12 @@ pub fn needs_cache(left: Span, reserve: Span, open_at_partner: bool) -> bool {
     left < reserve
 }
 
+/// Whether a chunk that is played in `left` is not asked of partners outside the nearest tier yet: somebody nearer is
+/// likely to have it before half of the play delay (our guess) is over.
+pub(super) const fn waits_for_near(left: Span, play_delay: Span) -> bool {
+    left.micros() >= play_delay.micros() / 2
+}
+
 /// How long to wait for a partner's answer: a third of the time that is left, so that a second partner and the cache can be
 /// asked after it; as long as its chunks take (`usual`, once known) when that is more, up to half of the time that is left;
 /// within the configured bounds.
@@ -32,6 +38,7 @@ pub(super) fn patience(left: Span, usual: Option<Span>, tuning: &Tuning) -> Span
 
 #[cfg(test)]
 mod tests {
+    use super::super::config::Profile;
     use super::*;
 
     fn ms(n: u64) -> Span {
@@ -45,6 +52,15 @@ mod tests {
         assert!(needs_cache(ms(1_499), reserve, false));
         assert!(!needs_cache(ms(500), reserve, true), "a partner is at it");
         assert!(needs_cache(ms(499), reserve, true));
+    }
+
+    #[test]
+    fn far_partners_are_asked_in_the_second_half_of_the_play_delay_and_before_the_cache() {
+        assert!(waits_for_near(ms(3_000), ms(6_000)) && !waits_for_near(ms(2_999), ms(6_000)));
+        for profile in [Profile::Classic, Profile::Mid, Profile::Low].map(Profile::tuning) {
+            let (reserve, delay) = (profile.cache_reserve(), profile.play_delay());
+            assert!(!waits_for_near(reserve, delay), "time for a far partner is left before the cache is asked");
+        }
     }
 
     #[test]
