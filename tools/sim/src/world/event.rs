@@ -32,7 +32,7 @@ pub(crate) enum Event {
     Arrive { stays: bool },
     /// A viewer's session is over.
     Depart { node: u32, how: Departure },
-    /// `n` viewers are replaced by others.
+    /// A viewer is replaced by another one, and the next one will be.
     Churn,
     /// A fault of the scenario begins, or is over.
     Fault { number: u32, over: bool },

@@ -267,7 +267,7 @@ impl Fabric {
         }
     }
 
-    /// Who has an address, if that is a peer.
+    /// A node.
     pub(crate) fn host(&self, node: u32) -> &Host {
         &self.hosts[node as usize]
     }

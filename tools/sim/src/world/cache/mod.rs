@@ -78,7 +78,7 @@ pub(crate) struct CacheNode {
 
     ring: Ring,
     keys: Vec<StreamKey>,
-    /// Chunks acknowledged to a publisher were stored by a process on this host: the ring's note says whose they are.
+    /// The ring's note to the next process: the stream was fetched from another cache.
     pulled: bool,
 
     streams: Streams,
