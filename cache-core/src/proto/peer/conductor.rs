@@ -161,16 +161,22 @@ impl Conductor {
         if self.finished || self.join.is_idle() {
             return;
         }
-        if self.join.next_timeout() <= t.now {
-            let said = self.join.tick(t);
-            self.servers_said(t, said);
-        }
+        self.join_on(t);
         if self.next_tick <= t.now {
             self.tick(t);
+            // Who is lonely asks the index server at once.
+            self.join_on(t);
         }
         self.near.partners.flush(t);
         self.watch(t);
         self.next_tick = self.next_tick.min(self.cache.next_timeout(t.now, t.tuning()));
+    }
+
+    fn join_on(&mut self, t: &mut Turn<'_>) {
+        if !self.finished && self.join.next_timeout() <= t.now {
+            let said = self.join.tick(t);
+            self.servers_said(t, said);
+        }
     }
 
     /// What may wait for a tenth of a second: links that are late, partners that are silent or low, places to fill.
