@@ -1,5 +1,6 @@
 //! Latency profiles: how near to the publisher a swarm can play while its peers still help.
 
+#[allow(dead_code, reason = "the other tests use more of it")]
 mod peer_net;
 
 use cache_core::proto::peer::{Profile, Tuning};

@@ -243,7 +243,8 @@ impl Conductor {
         self.upload.pump(t, self.stream, &w.buffer);
         for link in struck.drain(..) {
             t.stats.partners_struck += 1;
-            self.part(t, link, RefusalReason::TooSlow);
+            self.near.strike(t, link);
+            self.forget_link(link);
         }
         self.struck = struck;
     }

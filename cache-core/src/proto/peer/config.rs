@@ -141,7 +141,8 @@ tuning! {
     window_chunks: u64,
     /// Chunks of the window behind the play position, kept for others. Paper, section 3.2.2: 48.
     history_chunks: u64,
-    /// Contiguous chunks from the first one on before play-out begins. Our guess: a second of media.
+    /// Contiguous chunks from the first one on before play-out begins. Our guess: what a cache's burst brings
+    /// over a slow downlink in little time.
     startup_chunks: u64,
     /// How far behind the newest chunk play-out is: the time a chunk has to travel through the swarm. Our guess.
     play_delay_ms: u64,
@@ -207,7 +208,6 @@ impl Profile {
                 profile: self,
                 window_chunks: 64,
                 history_chunks: 20,
-                startup_chunks: 4,
                 play_delay_ms: 3_000,
                 request_period_ms: 400,
                 request_timeout_ms: 800,
@@ -222,7 +222,6 @@ impl Profile {
                 profile: self,
                 window_chunks: 16,
                 history_chunks: 4,
-                startup_chunks: 3,
                 play_delay_ms: 1_600,
                 begin_back_ms: 800,
                 slew_permille: 30,
@@ -263,7 +262,7 @@ impl Tuning {
             sliding: Sliding::Clock,
             window_chunks: WINDOW_CHUNKS,
             history_chunks: HISTORY_CHUNKS,
-            startup_chunks: 5,
+            startup_chunks: 3,
             play_delay_ms: 6_000,
             begin_back_ms: 0,
             slew_permille: 5,

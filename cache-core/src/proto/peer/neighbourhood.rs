@@ -14,9 +14,12 @@ use super::members::Members;
 use super::partners::{Partner, Partners};
 use super::turn::Turn;
 use crate::peer_id::{PeerId, Tier};
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::wire::exchange::{Leave, PeerEntry};
 use crate::wire::{BufferMap, RefusalReason};
+
+/// How long a peer that left too much unanswered is no partner. Our guess: most sessions are over by then or nearly so.
+const STRUCK_PAUSE: Span = Span::from_secs(60);
 
 /// Everybody that a peer knows.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +77,15 @@ impl Neighbourhood {
             t.send(link, Leave { reason });
             t.close(link);
             self.avoid(t, &partner);
+        }
+    }
+
+    /// Ends a partnership with who left too much unanswered: too slow, or a liar. It is not taken back for a while.
+    pub(super) fn strike(&mut self, t: &mut Turn<'_>, link: LinkId) {
+        if let Some(partner) = self.partners.get_mut(link) {
+            let (peer, ip) = (partner.id, partner.source.ip());
+            self.members.ban(peer, ip, t.now.after(STRUCK_PAUSE));
+            self.part(t, link, RefusalReason::TooSlow);
         }
     }
 

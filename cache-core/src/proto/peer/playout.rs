@@ -216,7 +216,7 @@ mod tests {
 
     impl Player {
         fn new(held: &str) -> Player {
-            let world = TestWorld::new(Tuning::default());
+            let world = TestWorld::new(Tuning { startup_chunks: 5, ..Tuning::default() });
             let head = Head::new(ChunkSeq::new(130), world.now);
             let playout = Playout::new(&world.config.tuning);
             Player { head, playout, buffer: drawn(100, held), world, played: Vec::new() }

@@ -115,10 +115,16 @@ impl Scheduler {
         let missing = view.buffer.missing();
         self.base = view.buffer.map().base();
         self.roll(t, view, missing, partners);
-        let announced = partners.iter().fold(Slots::NONE, |all, (_, p)| all.or(Slots::of(&p.map, self.base)));
+        let mut announced = (Slots::NONE, Slots::NONE);
+        for (_, partner) in partners.iter() {
+            let map = Slots::of(&partner.map, self.base);
+            announced.0 = announced.0.or(map);
+            // Who has left a request unanswered is not believed to have what nobody else announces.
+            announced.1 = if partner.strikes == 0 { announced.1.or(map) } else { announced.1 };
+        }
         self.wanted = missing.without(self.requests.taken(self.base, t.now));
-        self.ask_partners(t, view, announced, partners, cache.open().is_some());
-        self.ask_cache(t, view, missing, announced, partners, cache);
+        self.ask_partners(t, view, announced.0, partners, cache.open().is_some());
+        self.ask_cache(t, view, missing, announced.1, partners, cache);
     }
 
     /// When [`Scheduler::run`] has something to do that no input and no beat of the play-out brings about.
@@ -206,7 +212,7 @@ impl Scheduler {
         sources.clear();
         sources.extend(partners.iter().filter_map(|(link, partner)| {
             let (has, room) = (Slots::of(&partner.map, self.base).and(wanted), partner.rate.room());
-            let takes_us = partner.delivery.mean().unwrap_or(DELIVERY_UNKNOWN).micros();
+            let takes_us = partner.delivery.mean().unwrap_or(DELIVERY_UNKNOWN).micros() << (2 * partner.strikes.min(8));
             let turn = u64::from(partner.rate.open()) + 1;
             (room > 0 && !has.is_empty()).then_some(Source { link, has, room, takes_us, turn })
         }));
@@ -253,7 +259,9 @@ impl Scheduler {
     ) {
         let Some(link) = cache.open() else { return };
         let pace = view.pace(t);
-        let ahead = view.head.estimate(t.now).ahead(t.tuning().seed_ahead_chunks + 1).since(self.base).unwrap_or(0);
+        // Published by the clock: who gets nothing for a while learns of nothing new, and would wait for ever.
+        let newest = view.head.estimate(t.now);
+        let ahead = newest.ahead(t.tuning().seed_ahead_chunks + 1).since(self.base).unwrap_or(0);
         let mut open = self.requests.open_at_cache();
         let seqs = &mut self.scratch.seqs;
         seqs.clear();
@@ -263,10 +271,9 @@ impl Scheduler {
                 continue;
             }
             let at_partner = self.requests.is_open_at_partner(seq);
-            let last_resort =
-                seq <= view.head.newest() && urgent::needs_cache(view.left(seq, t.now), pace.reserve, at_partner);
+            let last_resort = seq <= newest && urgent::needs_cache(view.left(seq, t.now), pace.reserve, at_partner);
             let may_seed = !at_partner && !announced.contains(slot);
-            if !last_resort && !(may_seed && view.seeds(seq, partners, pace.seed_step, t.now)) {
+            if !(last_resort || may_seed && view.seeds(seq, partners, pace.seed_step, t.now)) {
                 continue;
             }
             if open >= CACHE_OPEN_MAX {

@@ -101,7 +101,7 @@ pub struct Stats {
     /// Partner lists that nobody asked for, passed over.
     pub lists_unasked: u64,
 
-    /// Requested chunks refused because too many waited for that partner.
+    /// Requested chunks refused at once: too many waited for that partner, or they would have waited too long.
     pub uploads_over_limit: u64,
     /// Requested chunks refused because they waited too long for upload.
     pub uploads_expired: u64,
