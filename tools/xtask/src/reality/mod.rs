@@ -97,21 +97,21 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let host = facts::machine();
     let Some((plan, real)) = real_side(options, &stop)? else { return Ok(()) };
     eprintln!("simulated: {} runs with the same parameters", options.runs);
-    let simulated = simulated::run(&plan, options.runs, &stop)?;
+    // The real side took minutes: whatever becomes of the rest, it is kept.
+    write(options, &json!({"plan": plan, "real": real}))?;
+    let (simulated, broken) = simulated::run(&plan, options.runs, &stop)?;
     let comparison = Comparison::new(&real.figures, &simulated, APART_MAX);
     println!("\n{}\n\n{}\n{}", plan.line(), comparison.table(), real.load.line());
-    for trouble in &real.troubles {
+    let troubles: Vec<String> = real.troubles.iter().cloned().chain(broken).collect();
+    for trouble in &troubles {
         println!("TROUBLE: {trouble}");
     }
     let all = json!({
         "plan": plan, "real": real, "simulated": simulated, "apart_max": APART_MAX, "apart": comparison.apart(),
     });
-    if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&all)? + "\n";
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    write(options, &all)?;
     if options.record {
-        let outcome = Outcome { runs: vec![all], ..comparison.outcome(&real.troubles) };
+        let outcome = Outcome { runs: vec![all], ..comparison.outcome(&troubles) };
         let perf = cargo::root()?.join("perf");
         let command = options.command();
         let place = record::raw(&perf, NAME, &command, &host, &outcome)?;
@@ -125,13 +125,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
         record::into_readme(&perf, NAME, &text)?;
     }
-    if let [first, ..] = real.troubles.as_slice() {
-        bail!("{} real peers did not do well; the first: {first}", real.troubles.len());
+    if let [first, ..] = troubles.as_slice() {
+        bail!("{} things did not go well; the first: {first}", troubles.len());
     }
     if !options.quick {
         comparison.verdict()?;
     }
     Ok(())
+}
+
+/// Leaves `figures` where --json says.
+fn write(options: &Options, figures: &Value) -> Result<()> {
+    let Some(path) = &options.json else { return Ok(()) };
+    let text = serde_json::to_string_pretty(figures)? + "\n";
+    std::fs::write(path, text).with_context(|| format!("cannot write {}: check --json", path.display()))
 }
 
 /// A run, new or recorded; nothing, said, where a quick one is not permitted.
