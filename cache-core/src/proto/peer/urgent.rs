@@ -14,11 +14,16 @@ pub(super) fn zone_end(buffer: &PlayBuffer, tuning: &Tuning) -> ChunkSeq {
     buffer.position().ahead(tuning.urgent_chunks())
 }
 
+/// The least time before its play-out at which a chunk is asked of the cache, whoever else was asked. Chunks are looked at
+/// on each beat of the play-out, when what is left is a multiple of 200 ms: so two beats see it, and half of one is spare
+/// (our guess).
+const LEAST_RESERVE: Span = Span::from_millis(500);
+
 /// Whether a chunk that is played in `left` is to be asked of the cache: below the reserve when no partner has been
-/// asked, below a third of it (our guess) whether or not.
+/// asked, below a third of it (our guess) whether or not, and in any case in the last half second.
 pub fn needs_cache(left: Span, reserve: Span, open_at_partner: bool) -> bool {
     let reserve = if open_at_partner { Span::from_micros(reserve.micros() / 3) } else { reserve };
-    left < reserve
+    left < reserve.max(LEAST_RESERVE)
 }
 
 /// Whether a chunk that is played in `left` is not asked of partners outside the nearest tier yet: somebody nearer is
@@ -52,6 +57,14 @@ mod tests {
         assert!(needs_cache(ms(1_499), reserve, false));
         assert!(!needs_cache(ms(500), reserve, true), "a partner is at it");
         assert!(needs_cache(ms(499), reserve, true));
+    }
+
+    #[test]
+    fn two_beats_of_the_play_out_see_a_chunk_that_needs_the_cache_however_short_the_lag() {
+        for (reserve, open_at_partner) in [(0, false), (100, true), (333, true), (333, false)] {
+            let seen = [600, 400, 200].map(|left| needs_cache(ms(left), ms(reserve), open_at_partner));
+            assert_eq!(seen, [false, true, true], "reserve {reserve}");
+        }
     }
 
     #[test]
