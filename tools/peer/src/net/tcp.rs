@@ -12,11 +12,6 @@ use super::transport::{Stream, Transport};
 /// Connections that may wait to be accepted. Our guess: a full partner list's worth in one loop turn.
 const BACKLOG: i32 = 128;
 
-/// Bytes that the kernel may hold of a link before it has sent them. With its own default, some megabytes, it would take
-/// every chunk at once: a slow uplink's queue would be in its sockets, where nothing can be refused any more, and partners
-/// would wait for what they have long asked of others. Our guess: a few segments, so that the uplink never idles.
-const UNSENT_BYTES_MAX: u32 = 16 * 1024;
-
 /// The TCP transport.
 #[derive(Debug)]
 pub(crate) struct Tcp {
@@ -30,8 +25,6 @@ impl Tcp {
         let socket = Socket::new(Domain::for_address(bind), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         // A restart must not wait for the former process' connections to time out.
         socket.set_reuse_address(bind.port() != 0)?;
-        // Links that are taken inherit it.
-        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
         socket.bind(&bind.into())?;
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.into());
@@ -70,7 +63,6 @@ impl Transport for Tcp {
             socket.bind(&SocketAddr::new(self.local.ip(), 0).into())?;
         }
         socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
         match socket.connect(&to.into()) {
             Err(e) if e.raw_os_error() == Some(IN_PROGRESS) || e.kind() == io::ErrorKind::WouldBlock => {}
             other => other?,

@@ -15,8 +15,8 @@
 //! | `leftovers` | names that say whose they are; what a killed owner left is removed |
 //! | [`probe`] | the rate and the delay that are really there |
 //!
-//! A router and not a bridge: neighbour tables are one for the whole machine and bounded (1 024 entries by default), and
-//! a hundred hosts that know each other would overflow them. Needs root; [`permitted`] says what is missing. Everything is
+//! A router and not a bridge: the neighbour table is one for the whole machine and bounded (1 024 entries by default), and
+//! a hundred hosts that know each other would overflow it. Needs root; [`permitted`] says what is missing. Everything is
 //! taken down when the [`Network`] is dropped; what a killed process leaves, the next one removes.
 
 mod leftovers;
@@ -45,6 +45,10 @@ pub const HOSTS_MAX: usize = 2_000;
 
 /// The router's address in every link; no host may have it. From the block for tests between networks.
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+
+/// The ends of every link: nobody has to ask for them, so that no packet waits for an answer.
+const ROUTER_MAC: &str = "02:00:00:00:00:01";
+const HOST_MAC: &str = "02:00:00:00:00:02";
 
 /// Threads that set hosts up: the tools wait for the kernel more than they compute.
 const SET_UP_THREADS: usize = 4;
@@ -137,15 +141,21 @@ impl Network {
             let Host { name, port, router, addr } = host;
             // String's Write cannot fail.
             let _ = writeln!(spaces, "netns add {name}");
-            let _ = writeln!(links, "link add {port} netns {router} type veth peer name eth0 netns {name}");
+            let _ = writeln!(
+                links,
+                "link add {port} address {ROUTER_MAC} netns {router} type veth peer name eth0 address {HOST_MAC} netns {name}"
+            );
             let _ = writeln!(ports, "link set {port} addrgenmode none\nlink set {port} up");
-            let _ = writeln!(ports, "route add {addr}/32 dev {port}");
+            let _ = writeln!(ports, "route add {addr}/32 dev {port}\nneigh add {addr} lladdr {HOST_MAC} dev {port}");
         }
         tools::ip(None, &spaces)?;
         tools::ip(None, &links)?;
         tools::ip(Some(&self.router), &ports)?;
-        within(&self.router, || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?
-            .context("the router cannot be told to forward: is /proc/sys writable?")?;
+        // Forwards, and takes from a link only what comes from the host behind it.
+        let switches = ["ip_forward", "conf/all/rp_filter"];
+        let switch_on =
+            || switches.iter().try_for_each(|name| std::fs::write(format!("/proc/sys/net/ipv4/{name}"), "1"));
+        within(&self.router, switch_on)?.context("the router cannot be told to forward: is /proc/sys writable?")?;
         let each = plan.len().div_ceil(SET_UP_THREADS).max(1);
         std::thread::scope(|scope| {
             let mut threads = Vec::new();
@@ -174,7 +184,7 @@ impl Host {
         let addr = self.addr;
         let lines = format!(
             "link set lo up\nlink set eth0 addrgenmode none\naddr add {addr}/32 dev eth0\nlink set eth0 up\n\
-             route add default via {ROUTER} dev eth0 onlink\n"
+             route add default via {ROUTER} dev eth0 onlink\nneigh add {ROUTER} lladdr {ROUTER_MAC} dev eth0\n"
         );
         tools::ip(Some(&self.name), &lines)?;
         match plan.up {
@@ -217,14 +227,15 @@ impl Host {
 
     /// Cuts the host off: nothing comes or goes, and nobody is told.
     pub fn cut(&self) -> Result<()> {
-        // The route goes with the link; what is sent to the host meets the router's blackhole.
-        tools::ip(Some(&self.router), &format!("link set {} down\n", self.port))
+        // What is sent to it meets the blackhole; what it sends comes from where no route leads, and the router's filter
+        // drops it. The link stays up: routes and sockets at both ends are as before.
+        tools::ip(Some(&self.router), &format!("route replace blackhole {}/32\n", self.addr))
     }
 
     /// Undoes [`Host::cut`].
     pub fn heal(&self) -> Result<()> {
         let (addr, port) = (self.addr, &self.port);
-        tools::ip(Some(&self.router), &format!("link set {port} up\nroute replace {addr}/32 dev {port}\n"))
+        tools::ip(Some(&self.router), &format!("route replace {addr}/32 dev {port}\n"))
     }
 }
 

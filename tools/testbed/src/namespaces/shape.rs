@@ -1,7 +1,7 @@
 //! A rate as the kernel's token bucket (`tc-tbf`).
 //!
 //! The rate is that of IP packets, as an access line is sold. The bucket counts whole Ethernet frames, so that it gets
-//! their heads in addition. It saves up two frames only, so that a chunk leaves at the rate and not in a burst; a segment
+//! their heads in addition. It saves up one frame only, so that a chunk leaves at the rate and not in a burst; a segment
 //! that the sender left to the network card to cut (TSO) is cut by the bucket.
 
 /// Bytes of TCP's payload in a full packet: 1 500 less 20 of IPv4 and 32 of TCP with time stamps.
@@ -12,10 +12,10 @@ const PACKET_BYTES: u64 = 1_500;
 /// Bytes of a full packet's frame as the bucket counts it.
 const FRAME_BYTES: u64 = 1_514;
 
-/// Frames that may leave at once; the kernel needs one at the least.
-const BURST_FRAMES: u64 = 2;
+/// What may leave at once: a frame, and some more, since the kernel keeps the bucket's depth as a rounded time.
+const BURST_BYTES: u64 = 1_600;
 
-/// Above some 12 Mbit/s two frames are less than what passes between two of the kernel's looks.
+/// Above some 6 Mbit/s a frame is less than what passes between two of the kernel's looks.
 const BURST_US: u64 = 2_000;
 
 /// What may wait. Nothing shall be lost for want of room here: sixteen partners with two chunks of 50 KB each.
@@ -44,9 +44,8 @@ impl Shape {
     }
 
     const fn burst_bytes(self) -> u64 {
-        let frames = BURST_FRAMES * FRAME_BYTES;
         let passing = self.frame_bps() / 8 * BURST_US / 1_000_000;
-        if frames > passing { frames } else { passing }
+        if passing > BURST_BYTES { passing } else { BURST_BYTES }
     }
 
     /// The line of a `tc -batch` file that does `what` (`add`, `replace`) at `device`.
@@ -63,7 +62,7 @@ mod tests {
     #[test]
     fn headers_come_on_top() {
         let line = Shape::kbps(1_500).qdisc("add", "eth0");
-        assert_eq!(line, "qdisc add dev eth0 root tbf rate 1514000bit burst 3028 limit 2097152\n");
+        assert_eq!(line, "qdisc add dev eth0 root tbf rate 1514000bit burst 1600 limit 2097152\n");
         assert_eq!((Shape::kbps(0).kbps, Shape::kbps(3_000).payload_kbps()), (1, 2_896));
         assert_eq!(Shape::kbps(1_000_000).burst_bytes(), 252_333, "2 ms of a gigabit");
     }

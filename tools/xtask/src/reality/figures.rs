@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use cache_core::proto::peer::quality::Spread;
+use cache_core::time::Span;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weircast_sim::report::Report;
 
 use crate::perf::outcome::Outcome;
+
+/// Who never played.
+const NEVER_MS: u64 = 3_600_000;
 
 /// What one real viewer says.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -84,25 +89,26 @@ impl Viewer {
 }
 
 impl Figures {
-    /// Of real viewers that watched for `watched` in the mean. Who never played has started up for ever: the quantiles tell.
+    /// Of real viewers that watched for `watched` in the mean; spreads are counted as the simulator's. Who never played has
+    /// taken two minutes to start, a spread's last step.
     pub(crate) fn of(viewers: &[Viewer], watched: Duration) -> Figures {
         let sum = |of: fn(&Viewer) -> f64| viewers.iter().map(of).sum::<f64>();
         let share = |part: f64, all: f64| if all > 0.0 { part / all } else { 0.0 };
         let count = viewers.len() as f64;
-        let sorted = |of: fn(&Viewer) -> f64| {
-            let mut values: Vec<f64> = viewers.iter().map(of).collect();
-            values.sort_by(f64::total_cmp);
-            values
+        let quantile = |of: fn(&Viewer) -> Option<f64>, permille: u64| {
+            let mut spread = Spread::default();
+            let ms = |viewer: &Viewer| of(viewer).map_or(NEVER_MS, |ms| ms as u64);
+            viewers.iter().for_each(|viewer| spread.record(Span::from_millis(ms(viewer))));
+            spread.quantile(permille).map_or(0.0, |span| span.micros() as f64 / 1e3)
         };
-        let startup = sorted(|v| v.startup_ms.unwrap_or(f64::MAX));
         let (received, verified) = (sum(|v| v.from_peers + v.from_caches), sum(|v| v.verified));
         Figures {
             offload: share(sum(|v| v.from_peers), received),
-            startup_p50_ms: quantile(&startup, 0.5),
-            startup_p95_ms: quantile(&startup, 0.95),
+            startup_p50_ms: quantile(|v| v.startup_ms, 500),
+            startup_p95_ms: quantile(|v| v.startup_ms, 950),
             continuity: share(sum(|v| v.played), sum(|v| v.due)),
             stalls_per_hour: share(sum(|v| v.stalls), count * watched.as_secs_f64() / 3_600.0),
-            lag_p50_ms: quantile(&sorted(|v| v.lag_ms.unwrap_or(0.0)), 0.5),
+            lag_p50_ms: quantile(|v| v.lag_ms, 500),
             partners: share(sum(|v| v.partners), count),
             seeded_share: share(sum(|v| v.seeded), sum(|v| v.played)),
             last_resort_share: share(sum(|v| v.last_resort), sum(|v| v.played)),
@@ -200,12 +206,6 @@ impl Comparison {
     }
 }
 
-/// The value at `q` of sorted values, by nearest rank.
-fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let rank = (q * sorted.len() as f64).ceil().max(1.0) as usize;
-    sorted.get(rank - 1).copied().unwrap_or(0.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,7 +235,8 @@ mod tests {
         let report = |startup: &str, peers: u32, caches: u32, played: u32| {
             let text = format!(
                 r#"{{"quality":{{"startup_ms":{startup},"chunks_due":10,"chunks_played":{played},"stalls":1}},
-                 "bytes_from_peers":{peers},"bytes_from_caches":{caches},"lag_ms":{{"p50":6000}},"counters":{{"peer":{{"requests_seed":1}}}}}}"#
+                 "bytes_from_peers":{peers},"bytes_from_caches":{caches},"lag_ms":{{"p50":6000}},
+                 "counters":{{"peer":{{"requests_seed":1}}}}}}"#
             );
             Viewer::new(&serde_json::from_str(&text).expect("JSON"))
         };
@@ -244,7 +245,7 @@ mod tests {
         assert_eq!((figures.offload, figures.continuity, figures.stalls_per_hour), (0.45, 0.9, 2.0));
         assert_eq!(
             (figures.startup_p50_ms, figures.startup_p95_ms),
-            (100.0, f64::MAX),
+            (110.0, 120_000.0),
             "who never played is not forgotten"
         );
         assert_eq!((figures.lag_p50_ms, figures.seeded_share), (6_000.0, 2.0 / 18.0));

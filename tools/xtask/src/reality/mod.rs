@@ -64,6 +64,10 @@ pub(crate) struct Options {
     /// Downlink of each peer over the stream's rate.
     #[arg(long, default_value_t = 4.0)]
     downlink: f64,
+    /// Share of its uplink that each peer is told to give, in chunk bytes; packets' heads, acknowledgements and what it
+    /// says besides need the rest. 0: it is told nothing.
+    #[arg(long, default_value_t = 0.85)]
+    grant: f64,
     /// Regions, a square number.
     #[arg(long, default_value_t = 16)]
     regions: u32,
@@ -184,10 +188,10 @@ fn programs(quick: bool) -> Result<Programs> {
 
 impl Options {
     fn command(&self) -> String {
-        let Options { peers, seconds, arrive, kbps, uplink, downlink, regions, seed, runs, .. } = self;
+        let Options { peers, seconds, arrive, kbps, uplink, downlink, grant, regions, seed, runs, .. } = self;
         format!(
             "cargo xtask reality --peers {peers} --seconds {seconds} --arrive {arrive} --kbps {kbps} --uplink {uplink} \
-             --downlink {downlink} --regions {regions} --seed {seed} --runs {runs} --record"
+             --downlink {downlink} --grant {grant} --regions {regions} --seed {seed} --runs {runs} --record"
         )
     }
 }

@@ -28,9 +28,6 @@ const JOIN_POINT_CHUNKS: u64 = 10;
 /// How long the stream runs before the first peer arrives, beside the play delay; as the simulator has it.
 const RUN_UP_S: u64 = 12;
 
-/// The part of its uplink that a peer is told to give to others: what it says besides needs the rest. Our guess.
-const UPLOAD_PERCENT: u64 = 95;
-
 /// The servers' ports, each in a namespace of its own.
 const PORTS: [u16; 3] = [7_200, 7_300, 7_400];
 
@@ -57,17 +54,18 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(options: &Options) -> Result<Plan> {
-        let Options { peers, seconds, arrive, kbps, uplink, downlink, regions, seed, .. } = options.clone();
+        let Options { peers, seconds, arrive, kbps, uplink, downlink, grant, regions, seed, .. } = options.clone();
         ensure!(
             uplink > 0.0 && downlink >= 1.0,
             "--uplink must be above 0, and --downlink at least 1: nobody could watch"
         );
         ensure!((0.0..seconds as f64).contains(&arrive), "--arrive must be below --seconds: somebody would not come");
+        ensure!((0.0..=1.0).contains(&grant), "--grant is a share of the uplink: 0 to 1");
         let side = regions.isqrt();
         ensure!(side > 0 && side * side == regions && regions <= 64, "--regions must be 1, 4, 9, 16, 25, 36, 49 or 64");
         let times = |factor: f64| (kbps as f64 * factor).round().max(1.0) as u64;
         let (up_kbps, down_kbps) = (times(uplink), times(downlink));
-        let tuning = Tuning { upload_kbps: (up_kbps * UPLOAD_PERCENT / 100).max(1), ..Tuning::default() };
+        let tuning = Tuning { upload_kbps: (up_kbps as f64 * grant) as u64, ..Tuning::default() };
         let run_up_ms = if options.quick { 1_000 } else { RUN_UP_S * 1_000 + tuning.play_delay_ms };
         let rate_seconds = if options.quick { 1 } else { 4 };
         let scenario = Scenario {
@@ -151,7 +149,8 @@ impl Plan {
         let regions = self.scenario.network.regions;
         format!(
             "{peers} peers of a stream of {kbps} kbit/s for {seconds} s, arriving over {arrive_s} s, uplinks of {up_kbps} \
-             and downlinks of {down_kbps} kbit/s, {regions} regions"
+             kbit/s (of which {} are granted to others) and downlinks of {down_kbps} kbit/s, {regions} regions",
+            self.scenario.peer.upload_kbps
         )
     }
 }
