@@ -192,8 +192,10 @@ struct Life {
 impl Life {
     fn start(torture: &Torture, dir: &Arc<Workdir>, ring: &Path, listen: &str) -> Result<Life> {
         let config = dir.file("cache.toml");
+        // The viewers read without a pause: a cache that minded its load would refuse the one that looks for chunks.
         let text = format!(
-            "listen = \"{listen}\"\nshards = 1\nmemory_mib = {}\nslab = \"{}\"\nstall_forget_s = 3600\n{}\n",
+            "listen = \"{listen}\"\nshards = 1\nmemory_mib = {}\nslab = \"{}\"\nstall_forget_s = 3600\n\
+             busy_max_permille = 1000\nfanout_ms_max = 60000\n{}\n",
             torture.memory_mib,
             ring.display(),
             torture.more

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::cell::{Cell, Engine, Gave};
 use super::theory;
+use crate::report::estimate::Estimate;
 
 /// Mean of some seeds and half the width of its 95 % confidence interval (Student's t).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,26 +18,10 @@ pub struct Band {
     pub seeds: usize,
 }
 
-/// 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom.
-const STUDENT: [f64; 30] = [
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-];
-
-/// The band of `values`; `None` when there are none.
+/// The band of `values`; `None` when there are none. Nothing is drawn around a single seed.
 pub fn band(values: &[f64]) -> Option<Band> {
-    let n = values.len();
-    if n == 0 {
-        return None;
-    }
-    let mean = values.iter().sum::<f64>() / n as f64;
-    let half = if n == 1 {
-        0.0
-    } else {
-        let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (n - 1) as f64;
-        STUDENT.get(n - 2).copied().unwrap_or(1.96) * (variance / n as f64).sqrt()
-    };
-    Some(Band { mean, half, seeds: n })
+    let Estimate { mean, half, count } = Estimate::of(values)?;
+    Some(Band { mean, half: if count == 1 { 0.0 } else { half }, seeds: count })
 }
 
 /// A curve over the number of nodes.

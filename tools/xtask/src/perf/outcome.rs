@@ -36,11 +36,11 @@ impl Outcome {
         }
     }
 
-    /// A quotient for the baseline, unless a part of it is not known.
-    pub(crate) fn ratio(&mut self, name: impl Into<String>, upper: Option<f64>, lower: Option<f64>) -> Option<f64> {
-        let ratio = upper? / lower.filter(|lower| *lower > 0.0)?;
-        self.ratios.insert(name.into(), ratio);
-        Some(ratio)
+    /// A quotient for the baseline, as [`Figures::paired`] has it; nothing when it is not known.
+    pub(crate) fn ratio(&mut self, name: impl Into<String>, is: Option<f64>) {
+        if let Some(is) = is {
+            self.ratios.insert(name.into(), is);
+        }
     }
 
     /// As a table in Markdown.

@@ -39,8 +39,8 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
             outcome.runs.push(report.value);
         }
     }
-    let p99 = |who: &str| figures.median(&format!("{who} p99"));
-    let times = outcome.ratio("p99-with-to-without", p99(WITH), p99(WITHOUT));
+    let times = figures.paired(&format!("{WITH} p99"), &format!("{WITHOUT} p99"));
+    outcome.ratio("p99-with-to-without", times);
     for who in [WITHOUT, WITH] {
         let quotient = times.filter(|_| who == WITH).map_or("-".to_owned(), |times| format!("{times:.2} times"));
         let [p50, p99] = ["p50", "p99"].map(|q| figures.shown(&format!("{who} {q}"), 1));

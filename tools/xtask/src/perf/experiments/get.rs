@@ -93,9 +93,9 @@ pub(super) fn run(stage: &Stage, size: u64) -> Result<Outcome> {
             quotient(Who::Ceiling).map_or("-".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
         ]);
     }
-    let rate = |who| figures.median(&key(who, "rate"));
-    outcome.ratio("rate-to-nginx", rate(Who::Weircast), rate(Who::NginxHuge));
-    outcome.ratio("rate-to-ceiling", rate(Who::Weircast), rate(Who::Ceiling));
+    for (name, to) in [("rate-to-nginx", Who::NginxHuge), ("rate-to-ceiling", Who::Ceiling)] {
+        outcome.ratio(name, figures.paired(&key(Who::Weircast, "rate"), &key(to, "rate")));
+    }
     Ok(outcome)
 }
 
@@ -134,9 +134,9 @@ pub(super) fn most(stage: &Stage) -> Result<Outcome> {
             quotient(Who::Ceiling).map_or("-".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
         ]);
     }
-    let most = |who: Who| figures.median(who.name());
-    outcome.ratio("most-to-nginx", most(Who::Weircast), most(Who::NginxHuge));
-    outcome.ratio("most-to-ceiling", most(Who::Weircast), most(Who::Ceiling));
+    for (name, to) in [("most-to-nginx", Who::NginxHuge), ("most-to-ceiling", Who::Ceiling)] {
+        outcome.ratio(name, figures.paired(Who::Weircast.name(), to.name()));
+    }
     Ok(outcome)
 }
 

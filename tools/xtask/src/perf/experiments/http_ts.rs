@@ -95,8 +95,8 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
             }
         }
         for what in ["cpu", "p99"] {
-            let (ours, ceiling) = (figures.median(&key(Who::Weircast, what)), figures.median(&key(Who::Ceiling, what)));
-            outcome.ratio(format!("{what}-at-{viewers}-to-ceiling"), ours, ceiling);
+            let times = figures.paired(&key(Who::Weircast, what), &key(Who::Ceiling, what));
+            outcome.ratio(format!("{what}-at-{viewers}-to-ceiling"), times);
         }
     }
     Ok(outcome)
@@ -126,9 +126,9 @@ pub(super) fn most(stage: &Stage) -> Result<Outcome> {
             share.map_or("-".to_owned(), |share| format!("{:.0} % of its viewers", 100.0 * share)),
         ]);
     }
-    let most = |who: Who| figures.median(who.name());
-    outcome.ratio("most-to-ceiling", most(Who::Weircast), most(Who::Ceiling));
-    outcome.ratio("most-to-icecast2", most(Who::Weircast), most(Who::Icecast));
+    for (name, to) in [("most-to-ceiling", Who::Ceiling), ("most-to-icecast2", Who::Icecast)] {
+        outcome.ratio(name, figures.paired(Who::Weircast.name(), to.name()));
+    }
     Ok(outcome)
 }
 

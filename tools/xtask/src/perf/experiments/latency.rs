@@ -67,8 +67,8 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
             let [p50, p99] = cells(who);
             outcome.row([name.to_owned(), since.to_owned(), p50, p99]);
         }
-        let medians = ["", "floor "].map(|who| figures.median(&format!("{who}{since} p50")));
-        outcome.ratio(format!("p50-since-{}-to-ceiling", since.replace(' ', "-")), medians[0], medians[1]);
+        let times = figures.paired(&format!("{since} p50"), &format!("floor {since} p50"));
+        outcome.ratio(format!("p50-since-{}-to-ceiling", since.replace(' ', "-")), times);
     }
     Ok(outcome)
 }

@@ -68,9 +68,9 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
             figures.shown(&format!("{what} cpu"), 3),
             share.map_or("-".to_owned(), |share| format!("{:.0} % of its bytes per CPU-s", 100.0 * share)),
         ]);
-        let (ours, ceiling) = (figures.median(&format!("{what} cpu")), figures.median(&format!("{CEILING} cpu")));
         if what != CEILING {
-            outcome.ratio(format!("cpu-{}-to-ceiling", what.replace(' ', "-")), ours, ceiling);
+            let times = figures.paired(&format!("{what} cpu"), &format!("{CEILING} cpu"));
+            outcome.ratio(format!("cpu-{}-to-ceiling", what.replace(' ', "-")), times);
         }
     }
     Ok(outcome)
@@ -97,11 +97,7 @@ pub(super) fn most(stage: &Stage) -> Result<Outcome> {
             share.map_or("-".to_owned(), |share| format!("{:.0} % of its viewers", 100.0 * share)),
         ]);
         if what != CEILING {
-            outcome.ratio(
-                format!("most-{}-to-ceiling", what.replace(' ', "-")),
-                figures.median(what),
-                figures.median(CEILING),
-            );
+            outcome.ratio(format!("most-{}-to-ceiling", what.replace(' ', "-")), share);
         }
     }
     Ok(outcome)
