@@ -18,7 +18,7 @@ use super::huge::SlabFacts;
 use super::note::{self, TakenOver};
 use super::{room, slab};
 use crate::cache::data::{self, ShardConfig, ShardHandle, Siblings, is_whole};
-use crate::host::config as host_config;
+use crate::host::config::{self as host_config, ConfigError};
 use crate::host::congestion::Congestion;
 use crate::host::cpus::CpuList;
 use crate::host::findings::Findings;
@@ -209,8 +209,7 @@ fn room(path: &Path, needed: u64, findings: &mut Findings) {
 /// Confines the process to the configured CPUs, before it allocates or starts anything; those that it runs on.
 fn confine(config: &CacheConfig) -> anyhow::Result<CpuList> {
     if let Some(cpus) = config.cpu_list()? {
-        let cure = "this process may run on none of them: see lscpu, taskset -p, and the cgroup's cpuset";
-        cpus.confine().map_err(|error| anyhow::anyhow!("cpus: \"{}\": {error}; {cure}", config.cpus))?;
+        cpus.confine().map_err(|absent| ConfigError::value("cpus", format!("\"{}\": {absent}", config.cpus)))?;
     }
     Ok(CpuList::allowed())
 }
@@ -301,7 +300,7 @@ fn listen(config: &CacheConfig, shards: usize) -> anyhow::Result<Vec<TcpListener
     Ok(listeners)
 }
 
-fn probe(addr: SocketAddr) -> Result<(), host_config::ConfigError> {
+fn probe(addr: SocketAddr) -> Result<(), ConfigError> {
     let alone = || {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
