@@ -185,3 +185,22 @@ fn a_full_tmpfs_is_refused_at_the_start_with_the_bytes_that_are_missing() {
     assert!(said.contains(&format!("{missing} bytes are missing")) && said.contains("memory_mib"), "{said}");
     assert!(!slab.exists(), "nothing is left behind");
 }
+
+#[test]
+fn a_hugetlbfs_that_sendfile_cannot_read_is_refused_with_the_way_out() {
+    let place = Place::new();
+    std::fs::create_dir(place.path()).expect("made");
+    if let Err(error) = mount("weircast", place.path(), "hugetlbfs", MountFlags::empty(), c"pagesize=2M") {
+        println!("SKIP: a hugetlbfs cannot be mounted: {error}");
+        return;
+    }
+    let slab = place.path().join("ring");
+    for send in ["sendfile", "auto"] {
+        let (status, said) = Cache::refused(&format!("send = \"{send}\"\nslab = \"{}\"\n", slab.display()));
+        assert_eq!(status.code(), Some(1), "{said}");
+        for word in ["slab: ", "hugetlbfs", "send = \"copy\"", "prepare"] {
+            assert!(said.contains(word), "{word} is not in {said}");
+        }
+    }
+    assert!(!slab.exists(), "nothing is left behind");
+}

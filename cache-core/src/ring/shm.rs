@@ -246,6 +246,12 @@ pub(super) fn open_read_only(path: &Path) -> Result<File, RingError> {
     let open = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty());
     Ok(File::from(open.map_err(failed("open", &path.display().to_string()))?))
 }
+/// Whether `directory` is on a hugetlbfs. Rings there cannot be sent by sendfile or splice: the kernel reads such files in
+/// no way that hands pages on. False where it cannot be looked at.
+pub fn is_hugetlbfs(directory: &Path) -> bool {
+    rustix::fs::statfs(directory).is_ok_and(|system| system.f_type == HUGETLBFS_MAGIC)
+}
+
 
 /// Dresses a system call's error.
 pub(super) fn failed(what: &'static str, place: &str) -> impl Fn(Errno) -> RingError {

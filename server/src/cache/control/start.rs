@@ -165,7 +165,12 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
     match slab::backing(config, config.listen) {
         Err(error) => findings.fail(error.to_string()),
         Ok(Backing::Memfd) => findings.good(format!("memory: {} MiB in a memfd", config.memory_mib)),
-        Ok(Backing::File(path)) => room(&path, config.memory_mib << 20, findings),
+        Ok(Backing::File(path)) => {
+            if let Err(error) = slab::is_sendable(config.send, &Backing::File(path.clone())) {
+                findings.fail(error.to_string());
+            }
+            room(&path, config.memory_mib << 20, findings);
+        }
     }
 }
 
@@ -341,6 +346,7 @@ fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Re
     let (mut writer, ring, inherited) = opened.context("memory_mib, streams_max, slab")?;
     let taken_over = take_over(&inherited, &mut writer, path.as_deref());
     let slab = SlabFacts::of(&ring, path.as_deref());
+    slab::is_sendable(config.send, &backing)?;
     let slab_file = path.filter(|_| !config.keep_ring).and_then(SlabFile::at);
     Ok(Memory { writer, ring, taken_over, slab, slab_file })
 }
