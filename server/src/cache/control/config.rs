@@ -39,7 +39,7 @@ pub struct CacheConfig {
     pub huge_pages_at: PathBuf,
     /// The CPUs to run on, as the kernel writes them (`0-15,32`); empty: all.
     pub cpus: String,
-    /// Whether the ring's file stays at a clean end, for the next process to take over.
+    /// Whether the ring's file stays when SIGTERM ends the cache, for the next process to take over.
     pub keep_ring: bool,
     /// How chunks are sent.
     pub send: SendBackend,
@@ -113,7 +113,7 @@ impl Default for CacheConfig {
             slab: "auto".into(),
             huge_pages_at: "/run/weircast/slabs".into(),
             cpus: String::new(),
-            keep_ring: false,
+            keep_ring: true,
             send: SendBackend::default(),
             congestion: congestion::AUTO.into(),
             connections_max: 0,
@@ -206,10 +206,7 @@ impl CacheConfig {
                 return Err(ConfigError::value("publish", message));
             }
         }
-        if self.slab()? == Slab::Memfd && self.keep_ring {
-            let message = "a memfd ends with its process: slab = \"auto\" or a path on a tmpfs, or leave keep_ring out";
-            return Err(ConfigError::value("keep_ring", message));
-        }
+        self.slab()?;
         Ok(())
     }
 
@@ -299,8 +296,6 @@ mod tests {
         };
         assert!(complaint(|c| c.memory_mib = 0).starts_with("memory_mib: 0 is outside"));
         assert!(complaint(|c| c.slab = "shm".into()).starts_with("slab: "));
-        let kept_memfd = |c: &mut CacheConfig| (c.slab, c.keep_ring) = ("memfd".into(), true);
-        assert!(complaint(kept_memfd).starts_with("keep_ring: "));
         assert!(complaint(|c| c.congestion = String::new()).starts_with("congestion: "));
         assert!(complaint(|c| c.cpus = "a few".into()).starts_with("cpus: "));
         assert!(complaint(|c| c.huge_pages_at = "slabs".into()).starts_with("huge_pages_at: "));

@@ -59,22 +59,28 @@ pub(super) struct Started {
     pub(super) slab: SlabFacts,
     /// Streams of the process before this one that are still in the ring.
     pub(super) taken_over: Vec<TakenOver>,
-    /// The ring's file, to be removed at the end.
+    /// The ring's file, if it has a name.
     pub(super) slab_file: Option<SlabFile>,
 }
 
-/// Removes the ring's file when dropped, though threads may still have it open.
+/// The ring's file. Dropped, it is removed, though threads may still have it open, unless it is kept.
 #[derive(Debug)]
 pub(super) struct SlabFile {
     path: PathBuf,
     /// Device and number: a successor's file may have the name by then.
     file: (u64, u64),
 }
+    kept: bool,
 
 impl SlabFile {
-    fn at(path: PathBuf) -> Option<SlabFile> {
+    fn at(path: PathBuf, kept: bool) -> Option<SlabFile> {
         let file = SlabFile::file(&path)?;
-        Some(SlabFile { path, file })
+        Some(SlabFile { path, file, kept })
+    }
+
+    /// There will be no next process: it is removed whatever is configured.
+    pub(super) fn give_up(&mut self) {
+        self.kept = false;
     }
 
     fn file(path: &Path) -> Option<(u64, u64)> {
@@ -85,7 +91,7 @@ impl SlabFile {
 impl Drop for SlabFile {
     fn drop(&mut self) {
         // The ring removes it too, when its last reader is gone: whoever is second finds nothing, or another's.
-        if SlabFile::file(&self.path) == Some(self.file) {
+        if !self.kept && SlabFile::file(&self.path) == Some(self.file) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -346,8 +352,7 @@ fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Re
     let (mut writer, ring, inherited) = opened.context("memory_mib, streams_max, slab")?;
     let taken_over = take_over(&inherited, &mut writer, path.as_deref());
     let slab = SlabFacts::of(&ring, path.as_deref());
-    slab::is_sendable(config.send, &backing)?;
-    let slab_file = path.filter(|_| !config.keep_ring).and_then(SlabFile::at);
+    let slab_file = path.and_then(|path| SlabFile::at(path, config.keep_ring));
     Ok(Memory { writer, ring, taken_over, slab, slab_file })
 }
 
