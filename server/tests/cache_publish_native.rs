@@ -108,6 +108,17 @@ fn chunks_of_all_lengths_in_pieces_of_all_lengths_arrive_whole() {
 }
 
 #[test]
+fn control_that_does_not_sleep_serves_as_well() {
+    let cache = Cache::start("busy_poll_us = 100000\n");
+    let (mut publisher, _) = Publisher::taken(&cache, "news", 1, 5);
+    for seq in 0..3 {
+        assert_eq!(acked(publisher.publish(seq, &PAYLOAD)), seq);
+    }
+    assert_eq!(cache.stream("news")["head"], 2);
+    assert!(!Cache::refused("busy_poll_us = 2000000\n").0.success(), "over a second");
+}
+
+#[test]
 fn garbage_is_refused_by_its_kind_and_the_next_publisher_is_taken() {
     let cache = Cache::start("");
     // Which byte of the frame's head says what.

@@ -77,6 +77,8 @@ pub struct CacheConfig {
     pub bandwidth_max_mbps: u64,
     /// Memory of the host or cgroup that viewers leave free.
     pub memory_reserve_mib: u64,
+    /// How long control looks for news before it sleeps.
+    pub busy_poll_us: u64,
     /// Other caches, for viewers that this one has no room for.
     pub alternates: Vec<SocketAddr>,
     /// Without index servers: names that need a secret. All others are open.
@@ -132,6 +134,7 @@ impl Default for CacheConfig {
             fanout_ms_max: budget.fanout_max.millis(),
             bandwidth_max_mbps: 0,
             memory_reserve_mib: MEMORY_RESERVE_MIB,
+            busy_poll_us: 0,
             alternates: Vec::new(),
             publish: Vec::new(),
         }
@@ -185,6 +188,7 @@ impl CacheConfig {
         in_range("busy_max_permille", self.busy_max_permille.into(), 100, 1000)?;
         in_range("fanout_ms_max", self.fanout_ms_max, 10, 60_000)?;
         in_range("bandwidth_max_mbps", self.bandwidth_max_mbps, 0, 10_000_000)?;
+        in_range("busy_poll_us", self.busy_poll_us, 0, 1_000_000)?;
         in_range("memory_reserve_mib", self.memory_reserve_mib, 0, 1 << 24)?;
         in_range("alternates (their number)", self.alternates.len() as u64, 0, CACHES_PER_ANSWER_MAX as u64)?;
         if let Some(addr) = self.alternates.iter().find(|addr| addr.ip().is_unspecified() || addr.port() == 0) {

@@ -1,5 +1,6 @@
 //! Everything that can fail before anything is served, in one place: configuration, limits, addresses, memory, threads.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use anyhow::Context;
 use cache_core::proto::cache::admission::connections_limit;
 use cache_core::ring::{Backing, Found, Inherited, Reader, Ring, RingConfig, RingError, SEGMENT_BYTES, Writer};
 use cache_core::time::Span;
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use glommio::{CpuSet, LocalExecutor, LocalExecutorBuilder, Placement};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::config::CacheConfig;
@@ -69,8 +70,8 @@ pub(super) struct SlabFile {
     path: PathBuf,
     /// Device and number: a successor's file may have the name by then.
     file: (u64, u64),
-}
     kept: bool,
+}
 
 impl SlabFile {
     fn at(path: PathBuf, kept: bool) -> Option<SlabFile> {
@@ -114,13 +115,7 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
         tracing::warn!("{warning}");
     }
     let index_socket = told.then(|| host_config::bind_udp(SocketAddr::new(listen.ip(), 0))).transpose()?;
-    let executor = LocalExecutorBuilder::new(Placement::Unbound)
-        .name("control")
-        .io_memory(IO_MEMORY_BYTES)
-        .ring_depth(RING_DEPTH)
-        .preempt_timer(PREEMPT)
-        .make()
-        .map_err(|error| anyhow::anyhow!("the control plane's executor cannot start: {error}"))?;
+    let executor = executor(&config)?;
     if let Some(warning) = spanned(&CpuList::allowed()) {
         tracing::warn!("{warning}");
     }
@@ -178,6 +173,26 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
             room(&path, config.memory_mib << 20, findings);
         }
     }
+}
+
+fn executor(config: &CacheConfig) -> anyhow::Result<LocalExecutor> {
+    let failed = |error| anyhow::anyhow!("the control plane's executor cannot start: {error}");
+    // glommio spins in an executor with CPUs of its own choosing only: those that it has anyway.
+    let placement = match config.busy_poll_us {
+        0 => Placement::Unbound,
+        _ => {
+            let allowed: BTreeSet<usize> = CpuList::allowed().iter().collect();
+            Placement::Fenced(CpuSet::online().map_err(failed)?.filter(|cpu| allowed.contains(&cpu.cpu)))
+        }
+    };
+    LocalExecutorBuilder::new(placement)
+        .name("control")
+        .io_memory(IO_MEMORY_BYTES)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPT)
+        .spin_before_park(Duration::from_micros(config.busy_poll_us))
+        .make()
+        .map_err(failed)
 }
 
 /// What joins are measured by.
@@ -331,6 +346,7 @@ struct Memory {
 
 fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Result<Memory> {
     let backing = slab::backing(config, listen)?;
+    slab::is_sendable(config.send, &backing)?;
     for path in slab::sweep(&backing) {
         tracing::warn!(path = %path.display(), "removed the chunk ring of a cache that ended more than a minute ago");
     }
@@ -423,6 +439,8 @@ fn start_shards(
             http_back_chunks: config.http_back_chunks,
             http_idle: Span::from_secs(config.http_idle_s),
             drain_deadline: Span::from_secs(config.drain_timeout_s),
+            // Those who pull from a cache have its name from an index server.
+            caches_max: if config.index.is_empty() { 0 } else { ShardConfig::CACHES_MAX.div_ceil(count as u32) },
             budget: config.budget(),
             siblings: siblings.clone(),
             ..ShardConfig::new(config.listen)
