@@ -223,7 +223,10 @@ fn first_bytes(options: &Options, times: &Times) -> Result<()> {
 }
 
 fn first_byte(viewer: &mut TcpStream, byte: &mut [u8], spin: bool) -> Result<()> {
-    while spin {
+    if !spin {
+        return Ok(viewer.read_exact(byte)?);
+    }
+    loop {
         match rustix::net::recv(&*viewer, &mut *byte, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => bail!("the cache closed"),
             Ok(_) => return Ok(()),
@@ -232,7 +235,6 @@ fn first_byte(viewer: &mut TcpStream, byte: &mut [u8], spin: bool) -> Result<()>
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(viewer.read_exact(byte)?)
 }
 
 struct Viewer {

@@ -68,7 +68,10 @@ pub(crate) fn run(options: &Relay) -> Result<()> {
 
 /// Waits for a byte, asleep or awake; false when none comes any more.
 fn first_byte(peer: &mut TcpStream, byte: &mut [u8], spin: bool) -> bool {
-    while spin {
+    if !spin {
+        return peer.read_exact(byte).is_ok();
+    }
+    loop {
         match rustix::net::recv(&*peer, &mut *byte, RecvFlags::DONTWAIT) {
             Ok((_, got)) => return got > 0,
             // The publisher may be on the same processor.
@@ -76,5 +79,4 @@ fn first_byte(peer: &mut TcpStream, byte: &mut [u8], spin: bool) -> bool {
             Err(_) => return false,
         }
     }
-    peer.read_exact(byte).is_ok()
 }
