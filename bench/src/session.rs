@@ -288,6 +288,7 @@ impl Session {
             viewers,
             observer: &observer,
             soak: trial.sample_every.map(|_| soak::judge(&observer.samples, span_s)),
+            planned_s: trial.span.as_secs_f64(),
             limit_p99_ms: trial.limit_p99_ms,
             joins: trial.hold.is_some(),
             refusals_pass: trial.refusals_pass,

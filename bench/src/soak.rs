@@ -66,6 +66,11 @@ pub(crate) fn judge(samples: &[Sample], span_s: f64) -> Soak {
 }
 
 impl Soak {
+    /// Whether there was enough to look at for a word on the server's memory.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.anon_kib.is_some()
+    }
+
     /// What grows, in words.
     pub(crate) fn growing(&self) -> Vec<String> {
         let mut words = Vec::new();

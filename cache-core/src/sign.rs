@@ -172,6 +172,14 @@ impl KeyRing {
 
     /// Checks stream, signature and payload. Cost: one Ed25519 verification (about 30 us) and BLAKE3 of the payload.
     pub fn check(&self, header: &ChunkHeader, payload: &[u8]) -> Result<(), ChunkFault> {
+        let mut check = self.begin(header)?;
+        check.add(payload);
+        check.end()
+    }
+
+    /// Checks stream and signature, which is over the header: before the payload is there. What is returned judges the
+    /// payload while it comes.
+    pub fn begin(&self, header: &ChunkHeader) -> Result<PayloadCheck, ChunkFault> {
         if header.stream != self.stream {
             return Err(ChunkFault::Stream);
         }
@@ -179,10 +187,37 @@ impl KeyRing {
         let key = key.ok_or(ChunkFault::UnknownEpoch(header.epoch))?;
         key.verify_strict(&header.signed_bytes(), &Signature::from_bytes(&header.signature))
             .map_err(|_| ChunkFault::Signature(header.seq))?;
-        if payload.len() != header.payload_len as usize || payload_hash(payload) != header.hash {
-            return Err(ChunkFault::Payload(header.seq));
+        Ok(PayloadCheck {
+            seq: header.seq,
+            len: header.payload_len.into(),
+            hash: blake3::Hash::from_bytes(header.hash),
+            hasher: blake3::Hasher::new(),
+        })
+    }
+}
+
+/// A chunk whose signature is right, and whose payload comes piece by piece.
+#[derive(Clone, Debug)]
+#[must_use = "a chunk is good only when its payload is"]
+pub struct PayloadCheck {
+    seq: ChunkSeq,
+    len: u64,
+    hash: blake3::Hash,
+    hasher: blake3::Hasher,
+}
+
+impl PayloadCheck {
+    /// The payload's next bytes. Pieces of 16 KiB and more cost least: BLAKE3 looks at up to 16 KiB side by side.
+    pub fn add(&mut self, piece: &[u8]) {
+        self.hasher.update(piece);
+    }
+
+    /// Whether what was added is the payload that was signed, all of it and no more.
+    pub fn end(self) -> Result<(), ChunkFault> {
+        match self.hasher.count() == self.len && self.hasher.finalize() == self.hash {
+            true => Ok(()),
+            false => Err(ChunkFault::Payload(self.seq)),
         }
-        Ok(())
     }
 }
 
@@ -224,5 +259,67 @@ impl CookieJar {
         };
         mac.update(&addr.port().to_be_bytes()).update(&period.to_be_bytes());
         Cookie(first_16(&mac.finalize()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::WallClock;
+
+    fn signed(payload: &[u8]) -> (KeyRing, ChunkHeader) {
+        let (key, stream, epoch) = (PublisherKey::from_seed(&[7; 32]), StreamId(5), Epoch(3));
+        let mut keys = KeyRing::new(stream);
+        keys.replace(&[StreamKey { epoch, key: key.public() }]);
+        let mut header = ChunkHeader {
+            stream,
+            epoch,
+            seq: ChunkSeq::new(9),
+            published: WallClock::from_micros(1),
+            payload_len: payload.len() as u32,
+            tables_len: 0,
+            duration_ms: 200,
+            key_frame: None,
+            discontinuity: false,
+            end: false,
+            hash: [0; 32],
+            signature: [0; 64],
+        };
+        key.sign_chunk(&mut header, payload);
+        (keys, header)
+    }
+
+    fn in_pieces(keys: &KeyRing, header: &ChunkHeader, pieces: &[&[u8]]) -> Result<(), ChunkFault> {
+        let mut check = keys.begin(header)?;
+        pieces.iter().for_each(|piece| check.add(piece));
+        check.end()
+    }
+
+    #[test]
+    fn a_payload_in_pieces_is_judged_as_the_whole_is() {
+        let payload: Vec<u8> = (0..50_000u32).map(|at| at as u8).collect();
+        let (keys, header) = signed(&payload);
+        for cut in [0, 1, 1_024, 16_384, 49_999, 50_000] {
+            let (front, back) = payload.split_at(cut);
+            assert_eq!(in_pieces(&keys, &header, &[front, back]), Ok(()), "cut at {cut}");
+            let fault = Err(ChunkFault::Payload(header.seq));
+            assert_eq!(in_pieces(&keys, &header, &[back, front, &[0]]), fault, "one byte more");
+            assert_eq!(
+                in_pieces(&keys, &header, &[&payload[..cut], &payload[(cut + 1).min(50_000)..]]).is_ok(),
+                cut == 50_000
+            );
+        }
+        assert_eq!(keys.check(&header, &payload), Ok(()));
+    }
+
+    #[test]
+    fn a_header_is_judged_before_its_payload() {
+        let (keys, header) = signed(b"what was signed");
+        let mut forged = header;
+        forged.published = WallClock::from_micros(2);
+        assert_eq!(keys.begin(&forged).err(), Some(ChunkFault::Signature(header.seq)));
+        assert_eq!(keys.begin(&ChunkHeader { stream: StreamId(6), ..header }).err(), Some(ChunkFault::Stream));
+        let later = ChunkHeader { epoch: Epoch(4), ..header };
+        assert_eq!(keys.begin(&later).err(), Some(ChunkFault::UnknownEpoch(Epoch(4))));
     }
 }

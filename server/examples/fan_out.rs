@@ -32,6 +32,8 @@ const PACKET: usize = 188;
 /// Tables in front of each chunk.
 const TABLES: usize = 2 * PACKET;
 const PERIOD: Duration = Duration::from_millis(200);
+/// What a chunk that is uploaded slowly is cut into.
+const PIECE: usize = 4 << 10;
 /// The most chunks of one run.
 const CHUNKS_MAX: usize = 4096;
 
@@ -65,6 +67,13 @@ struct Options {
     bytes: usize,
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// So long a chunk's upload takes, in microseconds, in pieces of 4 KiB, as over a line that is slower than loopback; 0: its
+    /// bytes are written at once.
+    #[arg(long, default_value_t = 0)]
+    upload_us: u64,
+    /// With `first`: the viewer does not sleep until its byte comes. Its waking is the viewer's, and takes tens of microseconds.
+    #[arg(long)]
+    spin: bool,
     /// Milliseconds between chunks.
     #[arg(long, default_value_t = PERIOD.as_millis() as u64)]
     period_ms: u64,
@@ -99,7 +108,8 @@ fn main() -> Result<()> {
         stop: AtomicU64::new(0),
     });
     let memory_empty = memory_kib(options.pid)?;
-    let mut publisher = Publisher::open(options.cache, options.bytes)?;
+    let upload = Duration::from_micros(options.upload_us);
+    let mut publisher = Publisher::open(options.cache, options.bytes, upload)?;
     times.first.store(publisher.next.get(), Relaxed);
     let thread = {
         let times = times.clone();
@@ -126,10 +136,11 @@ struct Publisher {
     epoch: Epoch,
     next: ChunkSeq,
     payload: Vec<u8>,
+    upload: Duration,
 }
 
 impl Publisher {
-    fn open(cache: SocketAddr, bytes: usize) -> Result<Publisher> {
+    fn open(cache: SocketAddr, bytes: usize, upload: Duration) -> Result<Publisher> {
         let (key, stream, name) = (PublisherKey::from_seed(&[9; 32]), stream_id(&name()), name());
         let epoch = Epoch(std::time::UNIX_EPOCH.elapsed()?.as_secs());
         let mut socket = TcpStream::connect(cache).context("no cache there")?;
@@ -141,7 +152,7 @@ impl Publisher {
         let Frame::PublishOk(ok) = hear(&mut socket)? else { bail!("the cache refuses the publisher") };
         let mut payload = vec![0xff; TABLES + bytes];
         payload.chunks_mut(PACKET).for_each(|packet| packet[0] = 0x47);
-        Ok(Publisher { socket, key, stream, epoch, next: ok.next, payload })
+        Ok(Publisher { socket, key, stream, epoch, next: ok.next, payload, upload })
     }
 
     fn run(&mut self, times: &Times, period: Duration) -> Result<()> {
@@ -170,7 +181,13 @@ impl Publisher {
                 break;
             }
             times.begun[index].store(times.now(), Relaxed);
-            self.socket.write_all(&frame)?;
+            let piece = if self.upload.is_zero() { frame.len() } else { PIECE };
+            let (from, pieces) = (Instant::now(), frame.len().div_ceil(piece) as u32);
+            for (at, piece) in (1u32..).zip(frame.chunks(piece)) {
+                // The last one leaves when the span is over.
+                std::thread::sleep((from + self.upload * at / pieces).saturating_duration_since(Instant::now()));
+                self.socket.write_all(piece)?;
+            }
             times.written[index].store(times.now(), Relaxed);
             ensure!(matches!(hear(&mut self.socket)?, Frame::Ack(_)), "no Ack");
             times.acked[index].store(times.now(), Relaxed);
@@ -187,7 +204,7 @@ fn first_bytes(options: &Options, times: &Times) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(options.seconds);
     let mut seq = next;
     while Instant::now() < end {
-        viewer.read_exact(&mut body[..1])?;
+        first_byte(&mut viewer, &mut body[..1], options.spin)?;
         let now = times.now();
         viewer.read_exact(&mut body[1..])?;
         let index = (seq - base) as usize;
@@ -203,6 +220,21 @@ fn first_bytes(options: &Options, times: &Times) -> Result<()> {
         println!("first byte at the viewer after {what}: {} us", percentiles(&mut values));
     }
     Ok(())
+}
+
+fn first_byte(viewer: &mut TcpStream, byte: &mut [u8], spin: bool) -> Result<()> {
+    if !spin {
+        return Ok(viewer.read_exact(byte)?);
+    }
+    loop {
+        match rustix::net::recv(&*viewer, &mut *byte, RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => bail!("the cache closed"),
+            Ok(_) => return Ok(()),
+            // The publisher's thread may be on the same processor.
+            Err(rustix::io::Errno::AGAIN) => std::thread::yield_now(),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 struct Viewer {

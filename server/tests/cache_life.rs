@@ -11,13 +11,15 @@ use cache_rig::{Cache, transport_stream, until};
 use rustix::process::Signal;
 
 #[test]
-fn it_drains_at_sigterm_and_leaves_nothing() {
-    let mut cache = Cache::start("");
-    cache.put_all("/live/news", &transport_stream(1, Span::from_secs(1)));
-    assert!(cache.slab().exists(), "an observer can open the ring");
-    cache.signal(Signal::TERM);
-    assert_eq!(cache.wait().code(), Some(0));
-    assert!(!cache.slab().exists());
+fn it_drains_at_sigterm_and_keeps_its_ring_unless_it_is_told_not_to() {
+    for (extra, keeps) in [("", true), ("keep_ring = false\n", false)] {
+        let mut cache = Cache::start(extra);
+        cache.put_all("/live/news", &transport_stream(1, Span::from_secs(1)));
+        assert!(cache.slab().exists(), "an observer can open the ring");
+        cache.signal(Signal::TERM);
+        assert_eq!(cache.wait().code(), Some(0));
+        assert_eq!(cache.slab().exists(), keeps, "{extra:?}");
+    }
 }
 
 /// A stream that is over is kept for a while. Who comes then has not heard that it ended.
@@ -36,13 +38,20 @@ fn who_comes_after_the_end_gets_the_end() {
 }
 
 #[test]
-fn it_stops_at_sigint_though_a_publisher_is_sending() {
-    let mut cache = Cache::start("");
+fn it_stops_at_sigint_for_good_though_a_publisher_is_sending() {
+    let mut cache = Cache::start("keep_ring = true\n");
     let mut put = cache.put("/live/news");
     cache_rig::send_chunk(&mut put, &transport_stream(1, Span::from_secs(1)));
     cache.signal(Signal::INT);
     assert_eq!(cache.wait().code(), Some(0));
-    assert!(!cache.slab().exists());
+    assert!(!cache.slab().exists(), "the memory is given back");
+}
+
+#[test]
+fn a_memfd_is_no_contradiction_to_a_kept_ring() {
+    let mut cache = Cache::start("slab = \"memfd\"\nkeep_ring = true\n");
+    cache.signal(Signal::TERM);
+    assert_eq!(cache.wait().code(), Some(0));
 }
 
 /// Exit code 1, one line with all of `words`, and no ready line.
@@ -78,7 +87,7 @@ fn a_typo_in_the_configuration_is_said_with_its_line() {
 
 #[test]
 fn a_second_signal_does_not_wait_for_the_drain() {
-    let mut cache = Cache::start("");
+    let mut cache = Cache::start("keep_ring = false\n");
     cache.put_all("/live/news", &transport_stream(1, Span::from_secs(1)));
     // A viewer that never reads and never leaves.
     let _viewer = cache.request("GET /live/news.ts HTTP/1.1\r\n\r\n");

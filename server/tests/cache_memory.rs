@@ -54,17 +54,26 @@ fn a_stream_is_kept_for_the_window_or_as_long_as_its_rule_says() {
 fn a_wrong_list_of_cpus_is_refused_with_the_cure() {
     let (status, said) = Cache::refused("cpus = \"900-901\"\n");
     assert_eq!(status.code(), Some(1));
-    assert!(said.contains("cpus: \"900-901\"") && said.contains("lscpu"), "{said}");
+    assert!(said.contains("cpus: \"900-901\"") && said.contains("CPU 900-901") && said.contains("lscpu"), "{said}");
+    // One that there is does not make up for one that there is not.
+    let (status, said) = Cache::refused(&format!("cpus = \"{},900\"\n", first_cpu()));
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot run on CPU 900; it can on "), "{said}");
+}
+
+fn allowed(pid: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).map(str::trim);
+    line.expect("the kernel says").to_owned()
+}
+
+fn first_cpu() -> String {
+    allowed("self").chars().take_while(char::is_ascii_digit).collect()
 }
 
 #[test]
 fn a_cache_runs_on_the_cpus_that_it_was_given() {
-    let allowed = |pid: &str| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).map(str::trim);
-        line.expect("the kernel says").to_owned()
-    };
-    let first: String = allowed("self").chars().take_while(char::is_ascii_digit).collect();
+    let first = first_cpu();
     let cache = Cache::start(&format!("cpus = \"{first}\"\n"));
     assert_eq!(allowed(&cache.pid().to_string()), first);
 }
@@ -174,5 +183,24 @@ fn a_full_tmpfs_is_refused_at_the_start_with_the_bytes_that_are_missing() {
     assert_eq!(status.code(), Some(1));
     let missing = 8 << 20;
     assert!(said.contains(&format!("{missing} bytes are missing")) && said.contains("memory_mib"), "{said}");
+    assert!(!slab.exists(), "nothing is left behind");
+}
+
+#[test]
+fn a_hugetlbfs_that_sendfile_cannot_read_is_refused_with_the_way_out() {
+    let place = Place::new();
+    std::fs::create_dir(place.path()).expect("made");
+    if let Err(error) = mount("weircast", place.path(), "hugetlbfs", MountFlags::empty(), c"pagesize=2M") {
+        println!("SKIP: a hugetlbfs cannot be mounted: {error}");
+        return;
+    }
+    let slab = place.path().join("ring");
+    for send in ["sendfile", "auto"] {
+        let (status, said) = Cache::refused(&format!("send = \"{send}\"\nslab = \"{}\"\n", slab.display()));
+        assert_eq!(status.code(), Some(1), "{said}");
+        for word in ["slab: ", "hugetlbfs", "send = \"copy\"", "prepare"] {
+            assert!(said.contains(word), "{word} is not in {said}");
+        }
+    }
     assert!(!slab.exists(), "nothing is left behind");
 }

@@ -5,8 +5,8 @@ mod cache_rig;
 use std::io::Write;
 
 use cache_core::units::ChunkSeq;
-use cache_core::wire::RefusalReason;
-use cache_rig::native::{Publisher, acked, receive, refused};
+use cache_core::wire::{CHUNK_PREFIX_BYTES, RefusalReason};
+use cache_rig::native::{Publisher, Viewer, acked, receive, refused};
 use cache_rig::{Cache, until};
 
 const PAYLOAD: [u8; 1880] = [0x47; 1880];
@@ -73,6 +73,49 @@ fn a_wrong_byte_ends_the_connection_and_is_never_stored() {
     assert_eq!(refused(receive(&mut publisher.socket)), RefusalReason::BadSignature);
     assert_eq!(cache.stream("news")["head"], 0);
     assert_eq!(cache.stats()["control"]["chunks_wrong"], 1);
+}
+
+#[test]
+fn a_forged_header_is_refused_before_its_payload_has_come() {
+    let cache = Cache::start("");
+    let (mut publisher, _) = Publisher::taken(&cache, "news", 1, 5);
+    let mut chunk = publisher.chunk(0, &PAYLOAD);
+    // The header's last byte is the signature's.
+    chunk[CHUNK_PREFIX_BYTES - 1] ^= 1;
+    publisher.socket.write_all(&chunk[..CHUNK_PREFIX_BYTES]).expect("sent");
+    assert_eq!(refused(receive(&mut publisher.socket)), RefusalReason::BadSignature);
+    assert_eq!(cache.stats()["control"]["chunks_wrong"], 1);
+}
+
+#[test]
+fn chunks_of_all_lengths_in_pieces_of_all_lengths_arrive_whole() {
+    let cache = Cache::start("");
+    let (mut publisher, _) = Publisher::taken(&cache, "news", 1, 5);
+    // Shorter and longer than the piece that is hashed at once; several at a time and a part of the next.
+    let lengths = [188, 16 << 10, 300_000, 1880, (16 << 10) + 188, 50_000];
+    let payload = |seq: usize| vec![seq as u8; lengths[seq]];
+    let all: Vec<u8> = (0..lengths.len()).flat_map(|seq| publisher.chunk(seq as u64, &payload(seq))).collect();
+    for piece in all.chunks(70_001) {
+        publisher.socket.write_all(piece).expect("sent");
+    }
+    for seq in 0..lengths.len() as u64 {
+        assert_eq!(acked(receive(&mut publisher.socket)), seq);
+    }
+    let mut viewer = Viewer::open(&cache, "news");
+    for seq in 0..lengths.len() {
+        assert_eq!(viewer.fetch(seq as u64), Some(publisher.chunk(seq as u64, &payload(seq))), "chunk {seq}");
+    }
+}
+
+#[test]
+fn control_that_does_not_sleep_serves_as_well() {
+    let cache = Cache::start("busy_poll_us = 100000\n");
+    let (mut publisher, _) = Publisher::taken(&cache, "news", 1, 5);
+    for seq in 0..3 {
+        assert_eq!(acked(publisher.publish(seq, &PAYLOAD)), seq);
+    }
+    assert_eq!(cache.stream("news")["head"], 2);
+    assert!(!Cache::refused("busy_poll_us = 2000000\n").0.success(), "over a second");
 }
 
 #[test]

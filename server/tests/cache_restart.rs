@@ -1,4 +1,4 @@
-//! A cache that is killed, or ends with `keep_ring`, and is started again on its port: streams, chunks, numbers, terms and
+//! A cache that is killed, or ended by SIGTERM, and is started again on its port: streams, chunks, numbers, terms and
 //! keys go on.
 
 mod cache_rig;
@@ -90,19 +90,29 @@ fn a_stream_whose_publisher_stays_away_is_forgotten_after_a_restart_too() {
     until("it is ended", || (cache.stream("news")["state"] != "stalled").then_some(()));
 }
 
+/// What `systemctl restart` does.
 #[test]
-fn a_ring_is_kept_at_a_clean_end_when_asked_for() {
-    let mut former = Cache::start("listen = \"127.99.2.4:0\"\nkeep_ring = true\n");
+fn a_cache_that_sigterm_ends_is_followed_by_one_that_goes_on() {
+    let mut former = first("127.99.2.4");
     former.put_all("/live/news", &cache_rig::transport_stream(1, Span::from_secs(8)));
     let played = former.play("news", 60_000);
+    let (mut publisher, _) = Publisher::taken(&former, "sports", 1, 5);
+    for seq in 0..20 {
+        publisher.publish(seq, &PAYLOAD);
+    }
     former.signal(Signal::TERM);
     assert_eq!(former.wait().code(), Some(0));
-    assert!(former.slab().exists());
     let mut cache = again(&former, "");
     assert_eq!(cache.play("news", 60_000), played);
-    cache.signal(Signal::TERM);
+    let (mut publisher, next) = Publisher::taken(&cache, "sports", 1, 5);
+    assert_eq!(next, ChunkSeq::new(20), "the publisher goes on where it was");
+    assert_eq!(acked(publisher.publish(20, &PAYLOAD)), 20);
+    let mut viewer = cache_rig::native::Viewer::open(&cache, "sports");
+    assert_eq!((viewer.oldest, viewer.head), (0, 20));
+    assert_eq!(viewer.fetch(7), Some(publisher.chunk(7, &PAYLOAD)));
+    cache.signal(Signal::INT);
     assert_eq!(cache.wait().code(), Some(0));
-    assert!(!cache.slab().exists(), "this one was not asked to");
+    assert!(!cache.slab().exists(), "this was the end for good");
 }
 
 /// Finds chunk `seq` in the ring's file that a dead cache left, and turns one bit of it.

@@ -10,6 +10,7 @@ use cache_core::wire::exchange::{Open, Role};
 use cache_core::wire::{Frame, RefusalReason};
 use shard_support::*;
 use weircast_server::cache::bridge::ToShard;
+use weircast_server::cache::data::ShardConfig;
 
 const NONE_LEFT: Room = Room { bytes_per_s: 0, bytes_per_s_max: 1_000_000, ..Room::UNLIMITED };
 const PLENTY: Room = Room { bytes_per_s: 1_000_000, ..NONE_LEFT };
@@ -43,7 +44,11 @@ fn greeted(addr: SocketAddr, role: Role) -> (Frame, Client) {
 
 /// One viewer is watching when the room has gone.
 fn full(others: &[SocketAddr]) -> (Stage, Client) {
-    let mut stage = Stage::new(|_| ());
+    full_with(others, ShardConfig::CACHES_MAX)
+}
+
+fn full_with(others: &[SocketAddr], caches_max: u32) -> (Stage, Client) {
+    let mut stage = Stage::new(|config| config.caches_max = caches_max);
     stage.publish(1, JOIN);
     let (mut viewer, info) = Client::watching(stage.addr);
     viewer.subscribe(info.stream, 1);
@@ -111,6 +116,16 @@ fn publishers_and_other_caches_are_not_refused_for_the_viewers_load() {
     let mut publisher = Client::connect(stage.addr);
     publisher.send(hello(Role::Publisher));
     assert!(matches!(stage.hear(), weircast_server::cache::bridge::ToControl::NativePublisher { .. }));
+    stage.stop();
+}
+
+#[test]
+fn who_says_that_it_is_a_cache_is_believed_a_bounded_number_of_times() {
+    let (stage, _viewer) = full_with(&[], 1);
+    let (said, _first) = greeted(stage.addr, Role::Cache);
+    assert!(matches!(said, Frame::Welcome(_)), "{said:?}");
+    let (said, _) = greeted(stage.addr, Role::Cache);
+    assert!(matches!(&said, Frame::Refused(no) if no.reason == RefusalReason::Full), "{said:?}");
     stage.stop();
 }
 

@@ -23,6 +23,9 @@ const LAG_SHARE_MAX: f64 = 0.5;
 /// Share of the span that a thread may be busy before it counts as the bottleneck (our guess).
 const BUSY_MAX: f64 = 0.9;
 
+/// By so much clocks may differ over what a whole span is.
+const SPAN_TOLERANCE_S: f64 = 0.001;
+
 /// Who comes this shortly before the measured span's end need not have a chunk in it.
 const TOO_LATE_US: u64 = 2_000_000;
 
@@ -191,6 +194,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) viewers: usize,
     pub(crate) observer: &'a Observer,
     pub(crate) soak: Option<Soak>,
+    /// How long the measured span was to be.
+    pub(crate) planned_s: f64,
     pub(crate) limit_p99_ms: Option<f64>,
     /// Joins are what is measured: every one counts.
     pub(crate) joins: bool,
@@ -352,11 +357,20 @@ fn why(report: &Report, terms: &Terms<'_>, refusals: usize) -> Vec<String> {
     if let Some(bad) = report.bad.as_ref().filter(|bad| bad.wrong > 0) {
         why.push(format!("{} chunks to bad viewers were wrong", bad.wrong));
     }
+    if report.seconds < terms.planned_s - SPAN_TOLERANCE_S {
+        why.push(format!("it ended early: after {:.0} of {:.0} s", report.seconds, terms.planned_s));
+    }
     if let Some(limit) = terms.limit_p99_ms.filter(|limit| report.lateness_ms.p99 > *limit) {
         why.push(format!("lateness p99 {:.1} ms is over the limit of {limit} ms", report.lateness_ms.p99));
     }
     if let Some(soak) = &report.soak {
         why.extend(soak.growing());
+        if !soak.is_judged() && !terms.correctness_only {
+            why.push(format!(
+                "too few looks at the server's memory to judge it ({}): a longer soak",
+                soak.samples.len()
+            ));
+        }
     }
     if !terms.correctness_only && report.tool.publisher_behind {
         why.push("the publisher fell behind its schedule".to_owned());

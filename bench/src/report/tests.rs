@@ -3,6 +3,7 @@
 use super::*;
 use crate::measure::{Figures, Measured, SeqSet};
 use crate::publish::Published;
+use crate::server::Sample;
 
 /// Viewers whose chunks are drawn, one letter for each chunk from number 10 on: `#` came.
 fn seen(viewers: &[&str]) -> Seen {
@@ -33,6 +34,7 @@ fn terms(viewers: usize, observer: &Observer) -> Terms<'_> {
         viewers,
         observer,
         soak: None,
+        planned_s: 0.000_8,
         limit_p99_ms: None,
         joins: false,
         refusals_pass: false,
@@ -78,6 +80,28 @@ fn viewers_that_were_never_begun_are_counted() {
     let report = report(&seen(&["####"]), &terms(3, &Observer::default()));
     assert!(!report.passed);
     assert_eq!(report.not_served.values().sum::<usize>(), 2);
+}
+
+#[test]
+fn a_run_that_was_interrupted_fails_though_everybody_was_served_until_then() {
+    let observer = Observer::default();
+    let report = report(&seen(&["####"]), &Terms { planned_s: 1_800.0, ..terms(1, &observer) });
+    assert_eq!((report.passed, report.served), (false, 1));
+    assert!(report.text().starts_with("FAIL: it ended early: after 0 of 1800 s"), "{}", report.text());
+}
+
+#[test]
+fn a_soak_that_is_too_short_to_judge_fails_unless_only_correctness_is_asked_for() {
+    let observer = Observer::default();
+    let sample = |at_s: u32| Sample { at_s: at_s.into(), rss_kib: 1, anon_kib: 1, descriptors: 1 };
+    let soak = |samples: u32| {
+        let samples: Vec<Sample> = (0..samples).map(sample).collect();
+        Terms { soak: Some(crate::soak::judge(&samples, samples.len() as f64)), ..terms(1, &observer) }
+    };
+    assert!(report(&seen(&["####"]), &soak(60)).passed);
+    let short = report(&seen(&["####"]), &soak(9));
+    assert!(!short.passed && short.text().contains("(9): a longer soak"), "{}", short.text());
+    assert!(report(&seen(&["####"]), &Terms { correctness_only: true, ..soak(9) }).passed);
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub use need::{budget_bytes, segments_of_stream};
 pub use note::NOTE_BYTES_MAX;
 pub use observer::RingObserver;
 pub use reader::{Lease, Reader};
-pub use shm::available_in;
+pub use shm::{available_in, is_hugetlbfs};
 pub use stats::RingStats;
 pub use view::View;
 pub use writer::{Reservation, Writer};

@@ -33,12 +33,17 @@ impl SlabFile {
                 file.allocate_all(bytes)?;
                 Ok(file)
             }
-            Backing::File(path) => SlabFile::fill_up(named(path)?, path, config.keep_file, bytes),
+            Backing::File(path) => {
+                // One that could not be filled is of no use to anybody.
+                let mut file = SlabFile::fill_up(named(path)?, path, false, bytes)?;
+                file.set_keep(config.keep_file);
+                Ok(file)
+            }
         }
     }
 
     /// The locked file `fd` at `path` made `bytes` long, with every page there: none when it is new, and those that a
-    /// process gave up and was killed before it took new ones. After an error a new file is gone; one with `keep` stays.
+    /// process gave up and was killed before it took new ones. After an error it is gone; one with `keep` stays.
     pub(super) fn fill_up(fd: OwnedFd, path: &Path, keep: bool, bytes: u64) -> Result<SlabFile, RingError> {
         let file = SlabFile { fd, path: Some(path.to_owned()), keep };
         file.allocate_all(bytes)?;
@@ -239,6 +244,12 @@ pub fn available_in(directory: &Path) -> Result<u64, RingError> {
     let place = directory.display().to_string();
     let system = rustix::fs::statfs(directory).map_err(failed("ask for the free space of", &place))?;
     available(&system, &place)
+}
+
+/// Whether `directory` is on a hugetlbfs. Rings there cannot be sent by sendfile or splice: the kernel reads such files in
+/// no way that hands pages on. False where it cannot be looked at.
+pub fn is_hugetlbfs(directory: &Path) -> bool {
+    rustix::fs::statfs(directory).is_ok_and(|system| system.f_type == HUGETLBFS_MAGIC)
 }
 
 /// Opens the file of someone else's ring to look at it. Opening a pipe would wait for its other end.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Where the kernel tells of nodes.
@@ -37,12 +38,39 @@ impl CpuList {
         CpuList((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
     }
 
-    /// Confines this thread, and those that it will start, to these CPUs. The kernel leaves out those that there are not
-    /// and refuses when none is left.
-    pub fn confine(&self) -> std::io::Result<()> {
+    /// The CPUs that this thread could be allowed: those of the machine, less what its cgroup keeps from it. A narrower
+    /// choice (`taskset`) is no limit: a thread may widen its own.
+    pub fn possible() -> CpuList {
+        let allowed = CpuList::allowed();
+        // The kernel leaves out what there is not.
+        let widened = CpuList((0..CpuSet::MAX_CPU).collect()).set();
+        let possible = CpuList::allowed();
+        if widened.is_ok() {
+            // What was allowed a moment ago still is.
+            let _ = allowed.set();
+        }
+        possible
+    }
+
+    /// Confines this thread, and those that it will start, to these CPUs.
+    ///
+    /// # Errors
+    /// Those that there are not, or that the cgroup keeps from this process, and which there are. Then it may run where
+    /// it could before.
+    pub fn confine(&self) -> Result<(), Absent> {
+        let possible = CpuList::possible();
+        let missing = CpuList(self.0.difference(&possible.0).copied().collect());
+        // The kernel would leave them out and say nothing.
+        if !missing.is_empty() || self.set().is_err() {
+            return Err(Absent { missing, possible });
+        }
+        Ok(())
+    }
+
+    fn set(&self) -> Result<(), Errno> {
         let mut set = CpuSet::new();
         self.0.iter().for_each(|cpu| set.set(*cpu));
-        Ok(sched_setaffinity(None, &set)?)
+        sched_setaffinity(None, &set)
     }
 
     /// In rising order.
@@ -80,6 +108,39 @@ impl CpuList {
     }
 }
 
+/// As the kernel writes them; nothing for none.
+impl std::fmt::Display for CpuList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut rest = self.0.iter().copied().peekable();
+        let mut comma = "";
+        while let Some(from) = rest.next() {
+            let mut to = from;
+            while let Some(next) = rest.next_if_eq(&(to + 1)) {
+                to = next;
+            }
+            match from == to {
+                true => write!(f, "{comma}{from}")?,
+                false => write!(f, "{comma}{from}-{to}")?,
+            }
+            comma = ",";
+        }
+        Ok(())
+    }
+}
+
+/// CPUs were asked for that this process cannot have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this process cannot run on CPU {missing}; it can on {possible} (lscpu shows the machine's, the cgroup's cpuset may allow \
+     fewer)"
+)]
+pub struct Absent {
+    /// Those.
+    pub missing: CpuList,
+    /// What it can have.
+    pub possible: CpuList,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +153,43 @@ mod tests {
         for nonsense in ["", "a", "3-1", "1,,2", "0-99999999", "-1", "1-"] {
             assert_eq!(read(nonsense), None, "{nonsense:?}");
         }
+    }
+
+    #[test]
+    fn lists_are_written_as_the_kernel_writes_them() {
+        for text in ["0", "0-3,32", "1,3,5-6", "0-1,1022-1023"] {
+            assert_eq!(CpuList::parse(text).expect("a list").to_string(), text);
+        }
+    }
+
+    #[test]
+    fn cpus_that_are_not_there_are_named_and_nothing_changes() {
+        let before = CpuList::allowed();
+        let first = before.iter().next().expect("this test runs somewhere");
+        let last = CpuSet::MAX_CPU - 1;
+        let asked = CpuList::parse(&format!("{first},{}-{last}", last - 1)).expect("a list");
+        let absent = asked.confine().expect_err("no machine of ours has so many");
+        assert_eq!(absent.missing, CpuList::parse(&format!("{}-{last}", last - 1)).expect("a list"));
+        assert!(absent.possible.iter().any(|cpu| cpu == first));
+        assert_eq!(CpuList::allowed(), before);
+        let said = absent.to_string();
+        assert!(
+            said.contains(&format!("CPU {}-{last};", last - 1)) && said.contains(&absent.possible.to_string()),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_narrower_choice_of_the_caller_is_no_limit() {
+        let possible = CpuList::possible();
+        let first = possible.iter().next().expect("this test runs somewhere");
+        std::thread::spawn(move || {
+            CpuList::parse(&first.to_string()).expect("a list").confine().expect("it may run there");
+            assert_eq!(CpuList::possible(), possible);
+            assert_eq!(CpuList::allowed().iter().collect::<Vec<_>>(), [first], "looking changes nothing");
+        })
+        .join()
+        .expect("no panic");
     }
 
     #[test]

@@ -98,6 +98,12 @@ struct Relay {
     cpu: Option<usize>,
     #[arg(long)]
     sink_cpu: Option<usize>,
+    /// The peer does not sleep until its byte comes.
+    #[arg(long)]
+    spin: bool,
+    /// Between two chunks: long enough that everything has gone to sleep. The longer, the colder are caches.
+    #[arg(long, default_value_t = 20)]
+    period_ms: u64,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use hdrhistogram::Histogram;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 
 use crate::{Relay, pin};
-
-/// Between two chunks: long enough that everything has gone to sleep, as between two chunks of a stream.
-const PERIOD: Duration = Duration::from_millis(20);
 
 /// Prints quantiles of the time from a chunk's first and last written byte to its first at the peer, as JSON.
 pub(crate) fn run(options: &Relay) -> Result<()> {
@@ -23,7 +22,7 @@ pub(crate) fn run(options: &Relay) -> Result<()> {
     let (mut to, _) = listener.accept()?;
     publisher.set_nodelay(true)?;
     to.set_nodelay(true)?;
-    let (bytes, cpu, peer_cpu) = (options.bytes, options.cpu, options.sink_cpu);
+    let (bytes, cpu, peer_cpu, spin) = (options.bytes, options.cpu, options.sink_cpu, options.spin);
     let relay = std::thread::spawn(move || -> Result<()> {
         pin(cpu)?;
         let mut chunk = vec![0; bytes];
@@ -37,7 +36,7 @@ pub(crate) fn run(options: &Relay) -> Result<()> {
     let receiver = std::thread::spawn(move || -> Result<()> {
         pin(peer_cpu)?;
         let mut chunk = vec![0; bytes];
-        while peer.read_exact(&mut chunk[..1]).is_ok() {
+        while first_byte(&mut peer, &mut chunk[..1], spin) {
             let now = Instant::now();
             peer.read_exact(&mut chunk[1..])?;
             arrivals.send(now).context("nobody listens")?;
@@ -49,7 +48,7 @@ pub(crate) fn run(options: &Relay) -> Result<()> {
     let mut since_first = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?;
     let mut since_last = since_first.clone();
     for _ in 0..options.chunks {
-        std::thread::sleep(PERIOD);
+        std::thread::sleep(Duration::from_millis(options.period_ms));
         let first = Instant::now();
         publisher.write_all(&chunk)?;
         let last = Instant::now();
@@ -65,4 +64,19 @@ pub(crate) fn run(options: &Relay) -> Result<()> {
     let told = serde_json::json!({ "since_first_byte_us": quantiles(&since_first), "since_last_byte_us": quantiles(&since_last) });
     println!("ready {told}");
     Ok(())
+}
+
+/// Waits for a byte, asleep or awake; false when none comes any more.
+fn first_byte(peer: &mut TcpStream, byte: &mut [u8], spin: bool) -> bool {
+    if !spin {
+        return peer.read_exact(byte).is_ok();
+    }
+    loop {
+        match rustix::net::recv(&*peer, &mut *byte, RecvFlags::DONTWAIT) {
+            Ok((_, got)) => return got > 0,
+            // The publisher may be on the same processor.
+            Err(Errno::AGAIN) => std::thread::yield_now(),
+            Err(_) => return false,
+        }
+    }
 }

@@ -39,7 +39,7 @@ pub struct CacheConfig {
     pub huge_pages_at: PathBuf,
     /// The CPUs to run on, as the kernel writes them (`0-15,32`); empty: all.
     pub cpus: String,
-    /// Whether the ring's file stays at a clean end, for the next process to take over.
+    /// Whether the ring's file stays when SIGTERM ends the cache, for the next process to take over.
     pub keep_ring: bool,
     /// How chunks are sent.
     pub send: SendBackend,
@@ -77,6 +77,8 @@ pub struct CacheConfig {
     pub bandwidth_max_mbps: u64,
     /// Memory of the host or cgroup that viewers leave free.
     pub memory_reserve_mib: u64,
+    /// How long control looks for news before it sleeps.
+    pub busy_poll_us: u64,
     /// Other caches, for viewers that this one has no room for.
     pub alternates: Vec<SocketAddr>,
     /// Without index servers: names that need a secret. All others are open.
@@ -113,7 +115,7 @@ impl Default for CacheConfig {
             slab: "auto".into(),
             huge_pages_at: "/run/weircast/slabs".into(),
             cpus: String::new(),
-            keep_ring: false,
+            keep_ring: true,
             send: SendBackend::default(),
             congestion: congestion::AUTO.into(),
             connections_max: 0,
@@ -132,6 +134,7 @@ impl Default for CacheConfig {
             fanout_ms_max: budget.fanout_max.millis(),
             bandwidth_max_mbps: 0,
             memory_reserve_mib: MEMORY_RESERVE_MIB,
+            busy_poll_us: 0,
             alternates: Vec::new(),
             publish: Vec::new(),
         }
@@ -185,6 +188,7 @@ impl CacheConfig {
         in_range("busy_max_permille", self.busy_max_permille.into(), 100, 1000)?;
         in_range("fanout_ms_max", self.fanout_ms_max, 10, 60_000)?;
         in_range("bandwidth_max_mbps", self.bandwidth_max_mbps, 0, 10_000_000)?;
+        in_range("busy_poll_us", self.busy_poll_us, 0, 1_000_000)?;
         in_range("memory_reserve_mib", self.memory_reserve_mib, 0, 1 << 24)?;
         in_range("alternates (their number)", self.alternates.len() as u64, 0, CACHES_PER_ANSWER_MAX as u64)?;
         if let Some(addr) = self.alternates.iter().find(|addr| addr.ip().is_unspecified() || addr.port() == 0) {
@@ -206,10 +210,7 @@ impl CacheConfig {
                 return Err(ConfigError::value("publish", message));
             }
         }
-        if self.slab()? == Slab::Memfd && self.keep_ring {
-            let message = "a memfd ends with its process: slab = \"auto\" or a path on a tmpfs, or leave keep_ring out";
-            return Err(ConfigError::value("keep_ring", message));
-        }
+        self.slab()?;
         Ok(())
     }
 
@@ -299,8 +300,6 @@ mod tests {
         };
         assert!(complaint(|c| c.memory_mib = 0).starts_with("memory_mib: 0 is outside"));
         assert!(complaint(|c| c.slab = "shm".into()).starts_with("slab: "));
-        let kept_memfd = |c: &mut CacheConfig| (c.slab, c.keep_ring) = ("memfd".into(), true);
-        assert!(complaint(kept_memfd).starts_with("keep_ring: "));
         assert!(complaint(|c| c.congestion = String::new()).starts_with("congestion: "));
         assert!(complaint(|c| c.cpus = "a few".into()).starts_with("cpus: "));
         assert!(complaint(|c| c.huge_pages_at = "slabs".into()).starts_with("huge_pages_at: "));

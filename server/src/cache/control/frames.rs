@@ -1,7 +1,8 @@
 //! Frames off a link, one after the other, with a bound on memory and on time.
 //!
 //! The buffer holds one frame at the most: 4 KiB + 8 for a control frame, and it grows to a chunk's size only after
-//! that chunk's head and header have been read and found within the limits.
+//! that chunk's head and header have been read and found within the limits. A chunk is told in two steps, header and
+//! payload, so that who takes it can judge the first while the second is on its way.
 
 use std::io;
 
@@ -17,13 +18,16 @@ use super::wait::within;
 /// Room that a link begins with: control frames, and small chunks (our guess: 100 kbit/s at 200 ms).
 const BUFFER_BYTES: usize = 8 << 10;
 
-/// A whole frame.
+/// So much of a payload is waited for before it is looked at: what BLAKE3 takes side by side.
+const PIECE_BYTES: usize = 16 << 10;
+
+/// What has come.
 #[derive(Debug)]
-pub(super) enum Incoming<'a> {
-    /// Not a chunk.
+pub(super) enum Incoming {
+    /// Not a chunk, whole.
     Frame(Frame),
-    /// A chunk: its header, and the frame as it stands on the wire and in a slot (prefix, payload).
-    Chunk(ChunkHeader, &'a [u8]),
+    /// A chunk's header. [`Frames::payload`] gives the rest; without it there is no next frame.
+    Chunk(ChunkHeader),
 }
 
 /// Why there is no next frame. The link is of no more use.
@@ -44,6 +48,12 @@ pub(super) enum FrameError {
     /// The connection failed.
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+impl FrameError {
+    fn of(error: io::Error) -> FrameError {
+        if error.kind() == io::ErrorKind::TimedOut { FrameError::Unfinished } else { error.into() }
+    }
 }
 
 /// How long to wait.
@@ -72,8 +82,8 @@ impl Frames {
         Frames { buffer, start: 0, end }
     }
 
-    /// The next frame.
-    pub(super) async fn next(&mut self, link: &Link, patience: Patience) -> Result<Incoming<'_>, FrameError> {
+    /// The next frame, or a chunk's header.
+    pub(super) async fn next(&mut self, link: &Link, patience: Patience) -> Result<Incoming, FrameError> {
         if self.end == self.start {
             let began = self.fill(link, 1, patience.idle).await;
             began.map_err(|error| if matches!(error, FrameError::Unfinished) { FrameError::Silent } else { error })?;
@@ -93,8 +103,50 @@ impl Frames {
         if CHUNK_HEADER_BYTES + header.payload_len as usize != head.body_len {
             return Err(DecodeError::Value("chunk length").into());
         }
-        self.fill(link, len, whole).await?;
-        Ok(Incoming::Chunk(header, self.consume(len)))
+        Ok(Incoming::Chunk(header))
+    }
+
+    /// The payload of the chunk whose header came last. `look` is shown all of it, piece by piece while it comes.
+    pub(super) async fn payload(
+        &mut self,
+        link: &Link,
+        header: &ChunkHeader,
+        whole: Span,
+        mut look: impl FnMut(&[u8]),
+    ) -> Result<&[u8], FrameError> {
+        let len = CHUNK_PREFIX_BYTES + header.payload_len as usize;
+        self.make_room(len);
+        let mut looked = CHUNK_PREFIX_BYTES;
+        let filling = async {
+            loop {
+                let there = (self.end - self.start).min(len);
+                if there == len || there >= looked + PIECE_BYTES {
+                    look(&self.buffer[self.start + looked..self.start + there]);
+                    looked = there;
+                }
+                if there == len {
+                    return Ok(());
+                }
+                match link.read(&mut self.buffer[self.end..]).await? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    n => self.end += n,
+                }
+            }
+        };
+        within(whole, filling).await.map_err(FrameError::of)?;
+        Ok(&self.consume(len)[CHUNK_PREFIX_BYTES..])
+    }
+
+    /// Makes the buffer hold `need` unread bytes.
+    fn make_room(&mut self, need: usize) {
+        if self.start + need > self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.buffer.len() < need {
+            self.buffer.resize(need, 0);
+        }
     }
 
     fn peek<const N: usize>(&self) -> Result<&[u8; N], DecodeError> {
@@ -112,16 +164,15 @@ impl Frames {
         if self.end - self.start >= need {
             return Ok(());
         }
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
-        if self.buffer.len() < need {
-            self.buffer.resize(need, 0);
+        if self.start == self.end {
+            // A chunk's bytes are mostly all there: with room for a whole one a single read takes them.
+            (self.start, self.end) = (0, 0);
         }
+        self.make_room(need);
         let filling = async {
-            while self.end < need {
+            while self.end - self.start < need {
                 match link.read(&mut self.buffer[self.end..]).await? {
-                    0 if self.end == 0 => return Ok(false),
+                    0 if self.end == self.start => return Ok(false),
                     0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                     n => self.end += n,
                 }
@@ -131,8 +182,7 @@ impl Frames {
         match within(span, filling).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(FrameError::Closed),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(FrameError::Unfinished),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(FrameError::of(error)),
         }
     }
 }

@@ -3,8 +3,9 @@
 //! ```text
 //!  serving --SIGTERM--> draining: the index is told, shards finish what they send --all stopped, or time is up--> end
 //!     |                     '--second signal--> end at once (exit code 4)
-//!     '--SIGINT--> end
+//!     '--SIGINT--> end for good
 //! ```
+//! The ring's file stays for the next process (`keep_ring`), unless it was the end for good.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -99,12 +100,16 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             index.report(&hub).await;
         }
         ready::announce(&json!({ "role": "cache", "listen": listen, "advertise": advertise }));
-        let ended = until_told(&hub, signals, &work).await;
+        let told = until_told(&hub, signals, &work).await;
         hub.shards.tell_all(|| ToShard::Stop, &hub.counters);
-        Ok((ended, hub.shards.take()))
+        Ok((told, hub.shards.take()))
     });
-    let (ended, handles) = ended.map_err(Failed::Serving)?;
-    let ended = ended.map_err(Failed::Serving)?;
+    let (told, handles) = ended.map_err(Failed::Serving)?;
+    let Told { ended, for_good } = told.map_err(Failed::Serving)?;
+    let mut slab_file = started.slab_file;
+    if let Some(file) = slab_file.as_mut().filter(|_| for_good) {
+        file.give_up();
+    }
     if ended == Ended::AsAsked {
         for handle in handles {
             if !handle.join() {
@@ -112,8 +117,16 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             }
         }
     }
-    drop(started.slab_file);
+    drop(slab_file);
     Ok(ended)
+}
+
+/// How the signals ended it.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    ended: Ended,
+    /// No next process is to go on with the ring.
+    for_good: bool,
 }
 
 /// States the node's facts on the ring's board.
@@ -234,7 +247,8 @@ async fn until_told(
     hub: &Rc<Hub>,
     mut signals: Signals,
     failure: &Cell<Option<anyhow::Error>>,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<Told> {
+    let told = |ended, for_good| Ok(Told { ended, for_good });
     // glommio waits on a second handle of the signal pipe; this one is read.
     let wake = PollableFd::new(signals.as_fd().try_clone_to_owned()?)
         .map_err(|error| anyhow::anyhow!("signals cannot be waited for: {error}"))?;
@@ -247,9 +261,9 @@ async fn until_told(
         }
         match signals.take() {
             None => {}
-            Some(Asked::Drain) => return Ok(drain(hub, &mut signals).await),
-            Some(Asked::Stop) => return Ok(Ended::AsAsked),
-            Some(Asked::Hurry) => return Ok(Ended::CutShort),
+            Some(Asked::Drain) => return told(drain(hub, &mut signals).await, false),
+            Some(Asked::Stop) => return told(Ended::AsAsked, true),
+            Some(Asked::Hurry) => return told(Ended::CutShort, false),
         }
     }
 }

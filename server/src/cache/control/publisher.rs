@@ -4,6 +4,9 @@
 //!  shard: Hello ... -> control: Welcome{nonce} <- Publish signed over it -> PublishOk{next}
 //!                               <- Chunk ... each checked, stored, acknowledged (cumulative)
 //! ```
+//! A chunk's signature is checked as soon as its header is there, and its payload is hashed while it comes: what a publisher's
+//! line takes to carry a chunk hides most of the check's time.
+//!
 //! One task per publisher; memory for one chunk. A chunk that is late in the middle, out of framing, wrongly signed or
 //! of a turn that is over ends the connection, with a typed refusal where the other side can still read one.
 
@@ -11,11 +14,11 @@ use std::rc::Rc;
 
 use cache_core::peer_id::PeerId;
 use cache_core::proto::cache::streams::Tenure;
-use cache_core::sign::{KeyRing, check_publish, stream_id};
+use cache_core::sign::{ChunkFault, KeyRing, check_publish, stream_id};
 use cache_core::time::Span;
 use cache_core::units::{ChunkSeq, StreamId};
 use cache_core::wire::exchange::{Ack, Hello, Publish, PublishOk, Role, Welcome};
-use cache_core::wire::{CHUNK_PREFIX_BYTES, DecodeError, Frame, RefusalReason, Refused};
+use cache_core::wire::{DecodeError, Frame, RefusalReason, Refused};
 
 use super::authority;
 use super::frames::{FrameError, Frames, Incoming, Patience};
@@ -149,17 +152,18 @@ impl Turn<'_> {
         let idle = Span::from_secs(self.hub.config.publisher_idle_s);
         loop {
             let seq = match frames.next(self.link, Patience { idle, whole: CHUNK_WHOLE }).await {
-                Ok(Incoming::Chunk(header, frame)) => {
+                Ok(Incoming::Chunk(header)) => {
                     if header.stream != self.id || header.epoch != self.publish.epoch {
                         self.hub.counters.publishers_garbled.one();
                         return Err(Refused::because(RefusalReason::BadMessage));
                     }
-                    let payload = &frame[CHUNK_PREFIX_BYTES..];
-                    if let Err(fault) = self.keys.check(&header, payload) {
-                        self.hub.counters.chunks_wrong.one();
-                        tracing::warn!(stream = %self.publish.stream, %fault, "publisher sent a wrong chunk");
-                        return Err(Refused::because(RefusalReason::BadSignature));
-                    }
+                    let mut check = self.keys.begin(&header).map_err(|fault| self.wrong(fault))?;
+                    let payload = match frames.payload(self.link, &header, CHUNK_WHOLE, |piece| check.add(piece)).await
+                    {
+                        Ok(payload) => payload,
+                        Err(error) => return refusal_of(self.hub, &error).map_or(Ok(()), Err),
+                    };
+                    check.end().map_err(|fault| self.wrong(fault))?;
                     let from = &self.hub.counters.bytes_from_publishers;
                     match self.hub.append(self.tenure, &header, payload, from) {
                         Stored::Yes | Stored::Duplicate => header.seq,
@@ -175,6 +179,12 @@ impl Turn<'_> {
             };
             self.tell(Ack { stream: self.id, seq }.into()).await;
         }
+    }
+
+    fn wrong(&self, fault: ChunkFault) -> Refused {
+        self.hub.counters.chunks_wrong.one();
+        tracing::warn!(stream = %self.publish.stream, %fault, "publisher sent a wrong chunk");
+        Refused::because(RefusalReason::BadSignature)
     }
 
     /// A publisher that does not read is not waited for longer than its silence would be; the next read ends it.

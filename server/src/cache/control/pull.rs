@@ -13,12 +13,12 @@ use cache_core::outbox::Outbox;
 use cache_core::peer_id::PeerId;
 use cache_core::proto::cache::relay::{Relay, RelayInput, RelayOutput};
 use cache_core::proto::cache::streams::Tenure;
-use cache_core::sign::{ChunkFault, KeyRing, stream_id};
+use cache_core::sign::{ChunkFault, KeyRing, PayloadCheck, stream_id};
 use cache_core::time::Span;
 use cache_core::units::{DomainId, StreamId};
 use cache_core::wire::exchange::{Hello, Open, Role, Subscribe};
 use cache_core::wire::index::{Resolve, StreamKey};
-use cache_core::wire::{Blob, CHUNK_PREFIX_BYTES, ChunkHeader, Frame, Message, RefusalReason, StreamName};
+use cache_core::wire::{Blob, ChunkHeader, Frame, Message, RefusalReason, StreamName};
 
 use super::authority;
 use super::frames::{Frames, Incoming, Patience};
@@ -209,8 +209,12 @@ impl Pull {
         let patience = Patience { idle: Span::from_secs(3600), whole: CHUNK_WHOLE };
         loop {
             match frames.next(&link, patience).await.map_err(|error| LinkEnd::Over(error.to_string()))? {
-                Incoming::Chunk(header, frame) => {
-                    self.take(&header, &frame[CHUNK_PREFIX_BYTES..]).await?;
+                Incoming::Chunk(header) => {
+                    let mut check = self.begin(&header).await?;
+                    let payload = frames.payload(&link, &header, CHUNK_WHOLE, |piece| check.add(piece)).await;
+                    let payload = payload.map_err(|error| LinkEnd::Over(error.to_string()))?;
+                    check.end().map_err(|fault| self.lied(fault))?;
+                    self.store(&header, payload)?;
                     heard(RelayInput::Chunk);
                 }
                 Incoming::Frame(Frame::Welcome(_)) => {}
@@ -238,25 +242,30 @@ impl Pull {
         Ok(())
     }
 
-    /// Checks a chunk and stores it.
-    async fn take(&self, header: &ChunkHeader, payload: &[u8]) -> Result<(), LinkEnd> {
-        let mut checked = self.check(header, payload);
+    /// Checks a chunk's header, while its payload is on its way.
+    async fn begin(&self, header: &ChunkHeader) -> Result<PayloadCheck, LinkEnd> {
+        let mut checked = self.check(header);
         if let Err(ChunkFault::UnknownEpoch(_)) = checked {
             // The publisher has come back under a new key.
             let keys = authority::keys_of(&self.hub, &self.name).await;
             let keys = keys.map_err(|refused| LinkEnd::Over(refused.reason.to_string()))?;
             take_keys(&self.hub, self.id, &keys.to_wire());
-            checked = self.check(header, payload);
+            checked = self.check(header);
         }
-        match checked {
-            Ok(()) => {}
-            Err(fault @ ChunkFault::UnknownEpoch(_)) => return Err(LinkEnd::Over(fault.to_string())),
-            Err(fault) => {
-                self.hub.counters.chunks_wrong.one();
-                tracing::warn!(stream = %self.name, %fault, "parent sent a wrong chunk");
-                return Err(LinkEnd::Lied);
-            }
-        }
+        checked.map_err(|fault| match fault {
+            ChunkFault::UnknownEpoch(_) => LinkEnd::Over(fault.to_string()),
+            _ => self.lied(fault),
+        })
+    }
+
+    fn lied(&self, fault: ChunkFault) -> LinkEnd {
+        self.hub.counters.chunks_wrong.one();
+        tracing::warn!(stream = %self.name, %fault, "parent sent a wrong chunk");
+        LinkEnd::Lied
+    }
+
+    /// Stores a chunk that was found good.
+    fn store(&self, header: &ChunkHeader, payload: &[u8]) -> Result<(), LinkEnd> {
         match self.hub.append(self.tenure, header, payload, &self.hub.counters.bytes_from_caches) {
             Stored::Yes | Stored::Duplicate | Stored::NoMemory => Ok(()),
             Stored::Fenced => Err(LinkEnd::Over("the chunk is of an older epoch".into())),
@@ -264,9 +273,9 @@ impl Pull {
         }
     }
 
-    fn check(&self, header: &ChunkHeader, payload: &[u8]) -> Result<(), ChunkFault> {
+    fn check(&self, header: &ChunkHeader) -> Result<PayloadCheck, ChunkFault> {
         match self.hub.keys.borrow().get(&self.id) {
-            Some(keys) => keys.check(header, payload),
+            Some(keys) => keys.begin(header),
             None => Err(ChunkFault::UnknownEpoch(header.epoch)),
         }
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cache_core::ring::{Backing, Recycle};
+use cache_core::ring::{Backing, Recycle, is_hugetlbfs};
 use cache_core::time::Span;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
@@ -54,6 +54,29 @@ pub(super) fn backing(config: &CacheConfig, listen: SocketAddr) -> Result<Backin
             }
         }
     })
+}
+
+/// Whether chunks can be sent from there: neither sendfile nor splice reads a hugetlbfs (EINVAL, at the first chunk).
+pub(super) fn is_sendable(send: SendBackend, backing: &Backing) -> Result<(), ConfigError> {
+    match backing {
+        Backing::File(path) if path.parent().is_some_and(is_hugetlbfs) => from_hugetlbfs(send, path),
+        _ => Ok(()),
+    }
+}
+
+fn from_hugetlbfs(send: SendBackend, path: &Path) -> Result<(), ConfigError> {
+    match send {
+        SendBackend::SendZc | SendBackend::Copy => Ok(()),
+        // `auto` falls back to it.
+        SendBackend::Sendfile | SendBackend::Auto => Err(ConfigError::value(
+            "slab",
+            format!(
+                "{} is on a hugetlbfs, which sendfile cannot read: for huge pages leave `slab` out and run \
+                 weircast-cache prepare, or set send = \"copy\" or \"send_zc\"",
+                path.display()
+            ),
+        )),
+    }
 }
 
 /// How a segment is made safe for reuse under a way of sending.
@@ -125,6 +148,18 @@ mod tests {
         assert_eq!(sweep_directory(directory.path(), &own, STALE_AFTER), Vec::<PathBuf>::new(), "all are young");
         let removed = sweep_directory(directory.path(), &own, Duration::ZERO);
         assert_eq!(removed, [path(&name(1))]);
+    }
+
+    #[test]
+    fn what_sends_by_sendfile_takes_no_hugetlbfs() {
+        let at = |send| from_hugetlbfs(send, Path::new("/mnt/huge/ring"));
+        for send in [SendBackend::Sendfile, SendBackend::Auto] {
+            let said = at(send).expect_err("the kernel cannot").to_string();
+            assert!(said.starts_with("slab: /mnt/huge/ring ") && said.contains("send = \"copy\""), "{said}");
+        }
+        assert!([SendBackend::SendZc, SendBackend::Copy].into_iter().all(|send| at(send).is_ok()));
+        let in_memory = Backing::File("/dev/shm/ring".into());
+        assert!(is_sendable(SendBackend::Sendfile, &in_memory).is_ok(), "no hugetlbfs");
     }
 
     #[test]

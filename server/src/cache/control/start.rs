@@ -1,5 +1,6 @@
 //! Everything that can fail before anything is served, in one place: configuration, limits, addresses, memory, threads.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use anyhow::Context;
 use cache_core::proto::cache::admission::connections_limit;
 use cache_core::ring::{Backing, Found, Inherited, Reader, Ring, RingConfig, RingError, SEGMENT_BYTES, Writer};
 use cache_core::time::Span;
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+use glommio::{CpuSet, LocalExecutor, LocalExecutorBuilder, Placement};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::config::CacheConfig;
@@ -18,7 +19,7 @@ use super::huge::SlabFacts;
 use super::note::{self, TakenOver};
 use super::{room, slab};
 use crate::cache::data::{self, ShardConfig, ShardHandle, Siblings, is_whole};
-use crate::host::config as host_config;
+use crate::host::config::{self as host_config, ConfigError};
 use crate::host::congestion::Congestion;
 use crate::host::cpus::CpuList;
 use crate::host::findings::Findings;
@@ -59,22 +60,28 @@ pub(super) struct Started {
     pub(super) slab: SlabFacts,
     /// Streams of the process before this one that are still in the ring.
     pub(super) taken_over: Vec<TakenOver>,
-    /// The ring's file, to be removed at the end.
+    /// The ring's file, if it has a name.
     pub(super) slab_file: Option<SlabFile>,
 }
 
-/// Removes the ring's file when dropped, though threads may still have it open.
+/// The ring's file. Dropped, it is removed, though threads may still have it open, unless it is kept.
 #[derive(Debug)]
 pub(super) struct SlabFile {
     path: PathBuf,
     /// Device and number: a successor's file may have the name by then.
     file: (u64, u64),
+    kept: bool,
 }
 
 impl SlabFile {
-    fn at(path: PathBuf) -> Option<SlabFile> {
+    fn at(path: PathBuf, kept: bool) -> Option<SlabFile> {
         let file = SlabFile::file(&path)?;
-        Some(SlabFile { path, file })
+        Some(SlabFile { path, file, kept })
+    }
+
+    /// There will be no next process: it is removed whatever is configured.
+    pub(super) fn give_up(&mut self) {
+        self.kept = false;
     }
 
     fn file(path: &Path) -> Option<(u64, u64)> {
@@ -85,7 +92,7 @@ impl SlabFile {
 impl Drop for SlabFile {
     fn drop(&mut self) {
         // The ring removes it too, when its last reader is gone: whoever is second finds nothing, or another's.
-        if SlabFile::file(&self.path) == Some(self.file) {
+        if !self.kept && SlabFile::file(&self.path) == Some(self.file) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -108,13 +115,7 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
         tracing::warn!("{warning}");
     }
     let index_socket = told.then(|| host_config::bind_udp(SocketAddr::new(listen.ip(), 0))).transpose()?;
-    let executor = LocalExecutorBuilder::new(Placement::Unbound)
-        .name("control")
-        .io_memory(IO_MEMORY_BYTES)
-        .ring_depth(RING_DEPTH)
-        .preempt_timer(PREEMPT)
-        .make()
-        .map_err(|error| anyhow::anyhow!("the control plane's executor cannot start: {error}"))?;
+    let executor = executor(&config)?;
     if let Some(warning) = spanned(&CpuList::allowed()) {
         tracing::warn!("{warning}");
     }
@@ -165,8 +166,33 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
     match slab::backing(config, config.listen) {
         Err(error) => findings.fail(error.to_string()),
         Ok(Backing::Memfd) => findings.good(format!("memory: {} MiB in a memfd", config.memory_mib)),
-        Ok(Backing::File(path)) => room(&path, config.memory_mib << 20, findings),
+        Ok(Backing::File(path)) => {
+            if let Err(error) = slab::is_sendable(config.send, &Backing::File(path.clone())) {
+                findings.fail(error.to_string());
+            }
+            room(&path, config.memory_mib << 20, findings);
+        }
     }
+}
+
+fn executor(config: &CacheConfig) -> anyhow::Result<LocalExecutor> {
+    let failed = |error| anyhow::anyhow!("the control plane's executor cannot start: {error}");
+    // glommio spins in an executor with CPUs of its own choosing only: those that it has anyway.
+    let placement = match config.busy_poll_us {
+        0 => Placement::Unbound,
+        _ => {
+            let allowed: BTreeSet<usize> = CpuList::allowed().iter().collect();
+            Placement::Fenced(CpuSet::online().map_err(failed)?.filter(|cpu| allowed.contains(&cpu.cpu)))
+        }
+    };
+    LocalExecutorBuilder::new(placement)
+        .name("control")
+        .io_memory(IO_MEMORY_BYTES)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPT)
+        .spin_before_park(Duration::from_micros(config.busy_poll_us))
+        .make()
+        .map_err(failed)
 }
 
 /// What joins are measured by.
@@ -209,8 +235,7 @@ fn room(path: &Path, needed: u64, findings: &mut Findings) {
 /// Confines the process to the configured CPUs, before it allocates or starts anything; those that it runs on.
 fn confine(config: &CacheConfig) -> anyhow::Result<CpuList> {
     if let Some(cpus) = config.cpu_list()? {
-        let cure = "this process may run on none of them: see lscpu, taskset -p, and the cgroup's cpuset";
-        cpus.confine().map_err(|error| anyhow::anyhow!("cpus: \"{}\": {error}; {cure}", config.cpus))?;
+        cpus.confine().map_err(|absent| ConfigError::value("cpus", format!("\"{}\": {absent}", config.cpus)))?;
     }
     Ok(CpuList::allowed())
 }
@@ -301,7 +326,7 @@ fn listen(config: &CacheConfig, shards: usize) -> anyhow::Result<Vec<TcpListener
     Ok(listeners)
 }
 
-fn probe(addr: SocketAddr) -> Result<(), host_config::ConfigError> {
+fn probe(addr: SocketAddr) -> Result<(), ConfigError> {
     let alone = || {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -321,6 +346,7 @@ struct Memory {
 
 fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Result<Memory> {
     let backing = slab::backing(config, listen)?;
+    slab::is_sendable(config.send, &backing)?;
     for path in slab::sweep(&backing) {
         tracing::warn!(path = %path.display(), "removed the chunk ring of a cache that ended more than a minute ago");
     }
@@ -342,7 +368,7 @@ fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Re
     let (mut writer, ring, inherited) = opened.context("memory_mib, streams_max, slab")?;
     let taken_over = take_over(&inherited, &mut writer, path.as_deref());
     let slab = SlabFacts::of(&ring, path.as_deref());
-    let slab_file = path.filter(|_| !config.keep_ring).and_then(SlabFile::at);
+    let slab_file = path.and_then(|path| SlabFile::at(path, config.keep_ring));
     Ok(Memory { writer, ring, taken_over, slab, slab_file })
 }
 
@@ -413,6 +439,8 @@ fn start_shards(
             http_back_chunks: config.http_back_chunks,
             http_idle: Span::from_secs(config.http_idle_s),
             drain_deadline: Span::from_secs(config.drain_timeout_s),
+            // Those who pull from a cache have its name from an index server.
+            caches_max: if config.index.is_empty() { 0 } else { ShardConfig::CACHES_MAX.div_ceil(count as u32) },
             budget: config.budget(),
             siblings: siblings.clone(),
             ..ShardConfig::new(config.listen)

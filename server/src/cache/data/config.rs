@@ -89,6 +89,9 @@ pub struct ShardConfig {
     pub want_deadline: Span,
     /// Messages between the shard and control, each way. Default 1024: one publication of each of so many streams.
     pub queue_messages: usize,
+    /// Other caches that are served beyond every limit on viewers: a stream for their whole domain hangs on each. The role is
+    /// only claimed, so it is bounded; one more is served as a viewer is. Default [`ShardConfig::CACHES_MAX`].
+    pub caches_max: u32,
     /// What the shard may be asked for before it refuses joins.
     pub budget: Budget,
     /// The shards of this cache, among which connections are dealt out: by the shard's index. Default: it is alone.
@@ -107,6 +110,9 @@ impl ShardConfig {
     /// The least that `queue_messages` should be.
     pub const QUEUE_MESSAGES_MIN: usize = 1024;
 
+    /// Other caches that a node serves beyond its limits (our guess: each domain pulls a stream once).
+    pub const CACHES_MAX: u32 = 64;
+
     /// The defaults, listening on `listen`.
     pub fn new(listen: SocketAddr) -> ShardConfig {
         ShardConfig {
@@ -122,6 +128,7 @@ impl ShardConfig {
             drain_deadline: Span::from_secs(5),
             want_deadline: Span::from_secs(10),
             queue_messages: ShardConfig::QUEUE_MESSAGES_MIN,
+            caches_max: ShardConfig::CACHES_MAX,
             budget: Budget::default(),
             siblings: Arc::new(Siblings::new(0)),
             http_idle: Span::from_secs(15),
@@ -137,10 +144,6 @@ pub(super) const HANDSHAKE_BYTES_MAX: usize = 4096;
 /// Connections above `connections_max` that may be in their handshake: a publisher gets in although viewers are many,
 /// and a viewer gets a typed refusal. Beyond that, connections are closed unread.
 pub(super) const HANDSHAKE_RESERVE: u32 = 64;
-
-/// Other caches that are served beyond every limit on viewers: a stream for their whole domain hangs on each (our guess).
-/// The role is only claimed, so it is bounded.
-pub(super) const CACHES_MAX: u32 = 64;
 
 /// Streams on one connection; a cache that pulls from another one opens each stream that its domain watches.
 pub(super) const STREAMS_PER_CONNECTION_MAX: usize = 64;

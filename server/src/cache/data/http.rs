@@ -10,6 +10,9 @@
 //! | `PUT`, `POST`, `GET /stats` | control's |
 //! | anything else | 404, 405, 400, 414 or 431 with one line of text |
 //!
+//! A player that begins N s ago is sent what it takes, not at the stream's pace: what it reads ahead starts it sooner and survives
+//! a longer gap, its full buffer stops the socket, and each turn's bytes are bounded, so that it costs the others a turn.
+//!
 //! Answers about single chunks leave the connection open (`asker.rs`); every other response ends it. Other keys
 //! behind a `?` are passed over. A target may name its host (`GET http://HOST/live/NAME.ts`), which is passed over too.
 

@@ -7,8 +7,9 @@
 //! | a viewer over HTTP | 307 to the same stream at another cache, if any is known, else 503 with `Retry-After` |
 //! | a connection that opens one more stream | `Unavailable(Full)` for that stream |
 //!
-//! Publishers are control's; other caches are served beyond every limit but the shard's places, as a whole domain hangs on
-//! each. Whoever is served stays served.
+//! Publishers are control's; other caches are served beyond every limit but a number of their own, as a whole domain hangs on
+//! each. Who says that it is a cache gets that and nothing else: no right to publish, no word that is believed. A cache without
+//! index servers is pulled from by nobody, and takes none for a cache. Whoever is served stays served.
 //!
 //! A shard is **late** by its own fault when chunks take a second to their last viewer, or when it was stopped: then its
 //! patience with those behind is a second instead of `skip_behind_chunks`. After a stop it also lets control take in first
@@ -24,7 +25,7 @@ use cache_core::time::{Span, Time};
 use cache_core::wire::exchange::{Role, TryInstead};
 use cache_core::wire::{Frame, List, RefusalReason, Refused};
 
-use super::config::{CACHES_MAX, LATE_FANOUT, LATE_FOR, LATE_SKIP_CHUNKS, SETTLE, STOPPED};
+use super::config::{LATE_FANOUT, LATE_FOR, LATE_SKIP_CHUNKS, SETTLE, STOPPED};
 use super::connection::{Key, Phase};
 use super::http::{HttpError, is_head, split};
 use super::shard::Shard;
@@ -147,7 +148,7 @@ impl Shard {
 
     /// Whether one more connection of this role is served; it is counted why not.
     pub(super) fn admits(&mut self, role: Role) -> bool {
-        if role == Role::Cache && self.viewers.caches < CACHES_MAX {
+        if role == Role::Cache && self.viewers.caches < self.config.caches_max {
             return true;
         }
         if self.viewers.native + self.viewers.http >= self.config.connections_max {

@@ -141,7 +141,8 @@ impl Shard {
         if !self.admits(role) {
             return self.send_elsewhere(key);
         }
-        let is_cache = role == Role::Cache;
+        // One beyond their number was let in as a viewer, and is one.
+        let is_cache = role == Role::Cache && self.viewers.caches < self.config.caches_max;
         let connection = &mut self.connections[key as usize];
         let mut nonce = [0; 16];
         for (half, bytes) in nonce.chunks_exact_mut(8).enumerate() {

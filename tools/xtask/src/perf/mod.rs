@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`experiments`] | what is measured |
 //! | [`stage`] | programs, CPUs, processes, Ctrl-C |
+//! | [`janitor`] | cleans up after an end that leaves no time to |
 //! | [`memory_files`] | tmpfs with and without huge pages |
 //! | [`ours`], [`rivals`] | how each server is started |
 //! | [`load`] | one run of the load tool |
@@ -18,6 +19,7 @@
 
 mod experiments;
 pub(crate) mod facts;
+mod janitor;
 mod load;
 mod memory_files;
 mod ours;

@@ -51,11 +51,12 @@ fn ceiling_with(stage: &Stage, kbps: u64, more: &[&str]) -> Result<Server> {
     Ok(stage.ours("ceiling", "weircast-ceiling", &args)?.0)
 }
 
-/// A bare relay of so many chunks, which tells its quantiles in its ready line.
-pub(crate) fn relay(stage: &Stage, chunks: &str) -> Result<Process> {
+/// A bare relay of so many chunks, which tells its quantiles in its ready line. `spin`: its peer does not sleep.
+pub(crate) fn relay(stage: &Stage, chunks: &str, spin: bool) -> Result<Process> {
     let mut args: Vec<String> = ["relay", "--chunks", chunks].map(str::to_owned).to_vec();
     if stage.cpus.server.is_some() {
         args.extend(["--cpu", "0", "--sink-cpu", "1"].map(str::to_owned));
     }
+    args.extend(spin.then(|| "--spin".to_owned()));
     stage.spawn("relay", &stage.programs.path("weircast-ceiling")?, &args, None)
 }

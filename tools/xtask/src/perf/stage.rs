@@ -1,7 +1,8 @@
 //! What every experiment stands on: the programs, the CPUs, a tmpfs for chunks, and processes that end with it.
 //!
 //! Every program is started through the test bed's guard, so that the kernel ends it when the harness ends, however it
-//! does; Ctrl-C ends the running experiment, whose values then end their programs in order.
+//! does; Ctrl-C ends the running experiment, whose values then end their programs in order. A second one ends the harness at
+//! once, and the janitor removes its directories.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use serde_json::Value;
 use weircast_testbed::workdir::{Workdir, tail};
 use weircast_testbed::{Process, Programs};
 
+use super::janitor::Janitor;
 use super::memory_files::ChunkDirs;
 
 /// A server that takes longer to start is broken (our guess; varnish compiles its configuration in one to two seconds).
@@ -49,9 +51,10 @@ impl Cpus {
 /// The ground that experiments run on.
 pub(crate) struct Stage {
     pub(crate) programs: Programs,
-    // Dropped in this order: what is mounted in the directory, the directory.
+    // Dropped in this order: what is mounted in the directory, the directory, who would else have removed it.
     pub(crate) dirs: ChunkDirs,
     pub(crate) dir: Arc<Workdir>,
+    _janitor: Janitor,
     pub(crate) cpus: Cpus,
     /// Small numbers and short spans: does everything run?
     pub(crate) quick: bool,
@@ -75,14 +78,25 @@ impl Stage {
     pub(crate) fn new(programs: Programs, quick: bool, pairs: usize) -> Result<Stage> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            // The second signal ends the harness at once; the guard ends its programs.
+            // The second signal ends the harness at once; the guard ends its programs, the janitor removes its files.
             signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())?;
             signal_hook::flag::register(signal, stop.clone())?;
         }
         raise_open_files()?;
         let dir = Arc::new(Workdir::new()?);
         let dirs = ChunkDirs::new(dir.path())?;
-        Ok(Stage { programs, dir, cpus: Cpus::find(), dirs, quick, pairs, stop, started: AtomicUsize::new(0) })
+        let _janitor = Janitor::of(&[dirs.small.path(), dir.path()])?;
+        Ok(Stage {
+            programs,
+            dir,
+            _janitor,
+            cpus: Cpus::find(),
+            dirs,
+            quick,
+            pairs,
+            stop,
+            started: AtomicUsize::new(0),
+        })
     }
 
     /// `quick` in a quick run, else `full`.
@@ -197,4 +211,82 @@ fn raise_open_files() -> Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).context("cannot raise the limit of open files")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::*;
+
+    /// Where the part of a test that runs in a process of its own tells of itself.
+    const TOLD: &str = "WEIRCAST_TEST_STAGE";
+
+    fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "never happened: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A stage with files in its directories, told to `told`; says when it was asked to stop, and does not.
+    fn stubborn(told: &Path) -> ! {
+        let stage = Stage::new(Programs::in_dir(Path::new("/nowhere")), true, 1).expect("a stage");
+        let directories = [stage.dirs.small.path(), stage.dir.path()];
+        directories.iter().for_each(|directory| std::fs::write(directory.join("file"), "x").expect("written"));
+        let text = directories.map(|directory| directory.display().to_string()).join("\n");
+        std::fs::write(told.with_extension("new"), text).expect("written");
+        std::fs::rename(told.with_extension("new"), told).expect("renamed");
+        loop {
+            if stage.go_on().is_err() {
+                std::fs::write(told.with_extension("asked"), "").expect("written");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn signal(child: &Child, signal: Signal) {
+        kill_process(Pid::from_child(child), signal).expect("it runs");
+    }
+
+    #[test]
+    fn a_second_interrupt_and_a_kill_end_it_at_once_and_leave_nothing() {
+        if let Some(told) = std::env::var_os(TOLD) {
+            stubborn(Path::new(&told));
+        }
+        for kill in [false, true] {
+            let place = tempfile::tempdir().expect("a directory");
+            let told = place.path().join("told");
+            let me = std::env::current_exe().expect("this test");
+            let (_, module) = module_path!().split_once("::").expect("a module of this program");
+            let name = format!("{module}::a_second_interrupt_and_a_kill_end_it_at_once_and_leave_nothing");
+            let mut child = Command::new(me)
+                .args(["--exact", &name, "--nocapture"])
+                .env(TOLD, &told)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("started");
+            let text = until("it has a stage", || std::fs::read_to_string(&told).ok());
+            let directories: Vec<&Path> = text.lines().map(Path::new).collect();
+            assert!(directories.len() == 2 && directories.iter().all(|directory| directory.join("file").exists()));
+            if kill {
+                signal(&child, Signal::KILL);
+            } else {
+                signal(&child, Signal::INT);
+                until("it was asked to stop", || told.with_extension("asked").exists().then_some(()));
+                assert!(child.try_wait().expect("a child").is_none(), "the first lets it end in order");
+                signal(&child, Signal::INT);
+            }
+            let status = until("it has ended", || child.try_wait().expect("a child"));
+            assert_eq!(status.code(), (!kill).then_some(130));
+            until("nothing is left", || directories.iter().all(|directory| !directory.exists()).then_some(()));
+        }
+    }
 }
