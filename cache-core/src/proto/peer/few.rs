@@ -74,6 +74,15 @@ impl<K: Ord, T> Few<K, T> {
     }
 }
 
+impl<'a, K, T> IntoIterator for &'a Few<K, T> {
+    type Item = (&'a K, &'a T);
+    type IntoIter = std::iter::Zip<std::slice::Iter<'a, K>, std::slice::Iter<'a, T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.keys.iter().zip(&self.values)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -256,7 +256,7 @@ impl Partners {
             return;
         }
         (self.announced, self.announce_at) = (t.now, None);
-        for (link, partner) in self.up.iter() {
+        for (link, partner) in &self.up {
             let is_news = |seq: &ChunkSeq| *seq >= partner.map.base() && !partner.map.holds(*seq);
             let mut news = self.fresh.iter().copied().filter(is_news).peekable();
             while news.peek().is_some() {
