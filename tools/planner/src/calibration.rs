@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::sizes::{CHUNKS_PER_S, chunk_bytes};
 
 /// Version of the file; another one is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A node, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,10 +38,16 @@ pub struct Calibration {
     pub ingest_us: f64,
     /// User memory of a cache for each viewer, in bytes.
     pub viewer_bytes: f64,
-    /// Answering a question at an index server, in microseconds.
+    /// A heartbeat at an index server, in microseconds.
     pub index_question_us: f64,
-    /// Answering a question at a route server, in microseconds.
+    /// A peer's coming there and another's going, all their datagrams together, in microseconds.
+    #[serde(default)]
+    pub index_join_us: f64,
+    /// A renewed lease, or an announcement, at a route server, in microseconds.
     pub route_question_us: f64,
+    /// A peer's coming there and another's going, all their datagrams together, in microseconds.
+    #[serde(default)]
+    pub route_join_us: f64,
 }
 
 /// How viewers are sent chunks.
@@ -144,7 +150,9 @@ impl Calibration {
         let numbers = [
             ("ingest_us", self.ingest_us),
             ("index_question_us", self.index_question_us),
+            ("index_join_us", self.index_join_us),
             ("route_question_us", self.route_question_us),
+            ("route_join_us", self.route_join_us),
         ];
         let of = |capacity: &Capacity| {
             [("capacities.kbps", capacity.kbps), ("cores", capacity.cores), ("viewers", capacity.viewers)]
@@ -156,6 +164,23 @@ impl Calibration {
             }
         }
         Ok(())
+    }
+
+    /// What was measured before on the same machine and what `newer` adds to it: its capacities, in place of those of the
+    /// same way, rate and cores, and unless it holds `only_capacities` all else that it has measured again.
+    pub fn and(self, newer: Calibration, only_capacities: bool) -> Calibration {
+        let is_again = |old: &Capacity| {
+            let same = |new: &Capacity| (new.way, new.kbps, new.cores) == (old.way, old.kbps, old.cores);
+            newer.capacities.iter().any(same)
+        };
+        let mut capacities: Vec<Capacity> = self.capacities.iter().copied().filter(|old| !is_again(old)).collect();
+        capacities.extend(&newer.capacities);
+        capacities.sort_by(|a, b| a.way.cmp(&b.way).then(a.kbps.total_cmp(&b.kbps)));
+        let made_by = format!("{}; {}", self.made_by, newer.made_by);
+        let viewer_bytes = self.viewer_bytes.max(newer.viewer_bytes);
+        let date = newer.date.clone();
+        let rest = if only_capacities { self } else { newer };
+        Calibration { made_by, date, capacities, viewer_bytes, ..rest }
     }
 
     /// The cost of sending by `way`; by the dearest that was measured when it was not. At least one capacity is there
@@ -250,6 +275,18 @@ mod tests {
         // A line that would cost less than nothing at zero bytes.
         let odd = with(&[capacity(Way::Pull, 2_000.0, 10_000.0), capacity(Way::Pull, 4_000.0, 3_000.0)]);
         assert_eq!(odd.send(Way::Pull).chunk_us, 0.0);
+    }
+
+    #[test]
+    fn what_is_measured_later_is_put_beside_what_was_there() {
+        let (old, new) = (capacity(Way::Http, 2_500.0, 9_000.0), capacity(Way::Http, 2_500.0, 10_000.0));
+        let (kept, added) = (capacity(Way::Http, 10_000.0, 3_000.0), capacity(Way::Pull, 2_500.0, 8_000.0));
+        let before = Calibration { ingest_us: 100.0, viewer_bytes: 600.0, ..with(&[kept, old]) };
+        let newer = Calibration { ingest_us: 200.0, viewer_bytes: 500.0, ..with(&[added, new]) };
+        let both = before.clone().and(newer.clone(), true);
+        assert_eq!(both.capacities, [new, kept, added]);
+        assert_eq!((both.ingest_us, both.viewer_bytes), (100.0, 600.0));
+        assert_eq!(before.and(newer, false).ingest_us, 200.0);
     }
 
     #[test]

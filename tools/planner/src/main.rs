@@ -124,9 +124,12 @@ struct CalibrateTask {
     /// chunk's fan-out before it refuses joins.
     #[arg(long, default_value_t = Budget::default().fanout_max.millis() as f64)]
     p99_ms_max: f64,
-    /// Measures only the most viewers: for `check`.
+    /// Measures only the most viewers: for `check`, or with --add.
     #[arg(long)]
     only_capacities: bool,
+    /// Keeps what --out holds already of other ways and rates: a calibration may be made in several runs.
+    #[arg(long)]
+    add: bool,
 }
 
 #[derive(Debug, Args)]
@@ -237,6 +240,7 @@ impl Instead {
 }
 
 fn run_calibrate(task: &CalibrateTask) -> Result<()> {
+    let before = if task.add { Some(calibration(Some(&task.out))?) } else { None };
     let programs = match &task.programs {
         Some(programs) => programs.clone(),
         None => {
@@ -269,7 +273,18 @@ fn run_calibrate(task: &CalibrateTask) -> Result<()> {
         task.server_cpus,
         task.cores
     );
-    let calibration = calibrate(&options, command, today(), &mut |line| eprintln!("{line}"))?;
+    let mut calibration = calibrate(&options, command, today(), &mut |line| eprintln!("{line}"))?;
+    if let Some(before) = before {
+        if before.host != calibration.host {
+            bail!(
+                "--add: {} was measured on \"{}\", and this is \"{}\"; write to another file",
+                task.out.display(),
+                before.host,
+                calibration.host
+            );
+        }
+        calibration = before.and(calibration, task.only_capacities);
+    }
     write(&task.out, &serde_json::to_string_pretty(&calibration).context("the calibration as JSON")?)
 }
 

@@ -131,10 +131,14 @@ pub struct Costs {
     pub ingest_s: f64,
     /// Memory of a link, bytes: what admission books, or what was measured when that is more.
     pub link_bytes: f64,
-    /// A question at an index server, core-seconds.
+    /// A heartbeat at an index server, core-seconds.
     pub index_s: f64,
+    /// A join there with all its datagrams, core-seconds.
+    pub index_join_s: f64,
     /// A question at a route server, core-seconds.
     pub route_s: f64,
+    /// A join there with all its datagrams, core-seconds.
+    pub route_join_s: f64,
 }
 
 impl Costs {
@@ -147,7 +151,9 @@ impl Costs {
             ingest_s: calibration.ingest_us / 1e6,
             link_bytes: calibration.viewer_bytes.max(sizes::LINK_BYTES as f64),
             index_s: calibration.index_question_us / 1e6,
+            index_join_s: calibration.index_join_us / 1e6,
             route_s: calibration.route_question_us / 1e6,
+            route_join_s: calibration.route_join_us / 1e6,
         }
     }
 }
@@ -352,27 +358,31 @@ impl CacheWork {
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// A join takes three datagrams: the question twice, because the first is answered with a challenge, and the farewell.
-const DATAGRAMS_PER_JOIN: f64 = 3.0;
+pub(crate) const DATAGRAMS_PER_JOIN: f64 = 3.0;
 
 /// How full the index server of a domain with `peers` is: every one of its index servers can be the one that answers.
 pub fn index_usages(scenario: &Scenario, costs: &Costs, peers: f64) -> Vec<Usage> {
     let hardware = scenario.index.as_ref().unwrap_or(&scenario.cache);
     let config = IndexConfig::new(DomainId(1), WallClock::from_micros(0));
     let heartbeats = peers * 1e3 / config.heartbeat.millis() as f64;
-    let joins = peers * scenario.audience.replaced_per_s * DATAGRAMS_PER_JOIN;
+    let joins = peers * scenario.audience.replaced_per_s;
     let beat: Message = PeerHeartbeat { stream: Default::default(), peer: Default::default() }.into();
     let ack: Message = PeerHeartbeatAck { stream: Default::default(), size: 0 }.into();
     let beat_bytes = sizes::datagram_bytes(beat).max(sizes::datagram_bytes(ack)) as f64;
     let join_bytes = cache_core::limits::DATAGRAM_BYTES_MAX as f64 + sizes::DATAGRAM_AROUND as f64;
-    let mbps = (heartbeats * beat_bytes + joins * join_bytes) * 8.0 / 1e6;
+    let mbps = (heartbeats * beat_bytes + joins * DATAGRAMS_PER_JOIN * join_bytes) * 8.0 / 1e6;
     let memory = peers * PEER_MEMORY_BYTES as f64 / MIB;
     datagram_server(
         hardware,
         (
-            (heartbeats + joins) * costs.index_s,
-            format!("{heartbeats:.0} heartbeats/s + {joins:.0} of joins/s, {:.1} us each", costs.index_s * 1e6),
+            heartbeats * costs.index_s + joins * costs.index_join_s,
+            format!(
+                "{heartbeats:.0} heartbeats/s x {:.1} us + {joins:.0} joins/s x {:.1} us",
+                costs.index_s * 1e6,
+                costs.index_join_s * 1e6
+            ),
         ),
-        (mbps, format!("heartbeats x {beat_bytes:.0} B + joins x {join_bytes:.0} B")),
+        (mbps, format!("heartbeats x {beat_bytes:.0} B + joins x {DATAGRAMS_PER_JOIN} x {join_bytes:.0} B")),
         (memory, format!("{peers:.0} peers x {PEER_MEMORY_BYTES} B")),
     )
 }
@@ -382,20 +392,22 @@ pub fn route_usages(scenario: &Scenario, costs: &Costs, peers: f64, announced: f
     let hardware = scenario.route.as_ref().unwrap_or(&scenario.cache);
     let lease_s = IdsConfig::default().lease.millis() as f64 / 1e3;
     let renewals = peers / (lease_s / 2.0);
-    let joins = peers * scenario.audience.replaced_per_s * DATAGRAMS_PER_JOIN;
+    let joins = peers * scenario.audience.replaced_per_s;
     let announcements = announced / ANNOUNCED_EVERY_S;
-    let questions = renewals + joins + announcements;
+    let questions = renewals + announcements;
+    let datagrams = questions + joins * DATAGRAMS_PER_JOIN;
     let bytes = cache_core::limits::DATAGRAM_BYTES_MAX as f64 + sizes::DATAGRAM_AROUND as f64;
     // Ids of those who have left stay leased until their lease ends, unless they said farewell.
     let ids = peers;
     let working = format!(
-        "{joins:.0} of joins/s + {renewals:.0} renewals/s + {announcements:.0} announcements/s, {:.1} us each",
-        costs.route_s * 1e6
+        "({renewals:.0} renewals/s + {announcements:.0} announcements/s) x {:.1} us + {joins:.0} joins/s x {:.1} us",
+        costs.route_s * 1e6,
+        costs.route_join_s * 1e6
     );
     datagram_server(
         hardware,
-        (questions * costs.route_s, working),
-        (questions * bytes * 8.0 / 1e6, format!("{questions:.0} questions/s x {bytes:.0} B at the most")),
+        (questions * costs.route_s + joins * costs.route_join_s, working),
+        (datagrams * bytes * 8.0 / 1e6, format!("{datagrams:.0} questions/s x {bytes:.0} B at the most")),
         (ids * ID_MEMORY_BYTES as f64 / MIB, format!("{ids:.0} ids x {ID_MEMORY_BYTES} B")),
     )
 }

@@ -122,8 +122,8 @@ fn peers_take_off_what_was_simulated() {
 
 #[test]
 fn an_index_server_that_is_full_makes_more_domains() {
-    // A million peers: 200 000 heartbeats/s and 3 x 10 000 datagrams of joins/s, 10 us each: 2.3 of one thread; 0.8 may be
-    // used: 2.9, so 3 domains. In one:
+    // A million peers: 200 000 heartbeats/s of 10 us and 10 000 joins/s of 30 us: 2.3 of one thread; 0.8 may be used: 2.9,
+    // so 3 domains. In one:
     let mut scenario = players(1_000_000, 100.0, ENDLESS);
     (scenario.audience.players, scenario.domains.count) = (0.0, 1);
     assert_eq!(

@@ -64,7 +64,7 @@ pub enum Input {
         /// What the check said.
         checked: Result<(), ChunkFault>,
     },
-    /// A chunk of [`Output::SendChunk`] has been handed to the kernel whole.
+    /// A chunk of [`Output::SendChunk`] has left: as far as the driver can tell, nothing of it waits on this host any more.
     ChunkSent {
         /// On this link.
         link: LinkId,

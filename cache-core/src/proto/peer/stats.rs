@@ -23,9 +23,9 @@ pub struct Stats {
     pub bytes_by_source: BTreeMap<SocketAddr, u64>,
     /// Bytes of sources beyond [`SOURCES_MAX`].
     pub bytes_other_sources: u64,
-    /// Chunk bytes handed to the kernel for partners.
+    /// Bytes of chunks that have left for partners.
     pub bytes_uploaded: u64,
-    /// Chunks handed to the kernel for partners.
+    /// Chunks that have left for partners.
     pub chunks_uploaded: u64,
 
     /// Chunks received, checked and kept.

@@ -165,7 +165,7 @@ impl Upload {
         }
     }
 
-    /// A chunk has been handed to the kernel. Whether it was one of ours.
+    /// A chunk has left. Whether it was one of ours.
     pub(super) fn sent(&mut self, t: &mut Turn<'_>, link: LinkId, seq: ChunkSeq) -> bool {
         let Some(queue) = self.queues.get_mut(&link) else { return false };
         let Some(at) = queue.sending.iter().position(|s| s.seq == seq) else { return false };

@@ -1,11 +1,19 @@
-//! One connection: its stream, what is half received, what waits to be sent, and since when nothing has moved.
+//! One connection: its stream, what is half received, what waits to be sent, what the kernel holds of it, and since when
+//! nothing has moved.
 //!
 //! ```text
 //!   Connecting --> Open --> Closing (queue goes out) --> Lingering (our end shut, theirs drained) --> dropped
 //! ```
 //! Lingering is there because a socket that is dropped with unread bytes resets the connection, and a reset may
 //! destroy what was just sent, for example the reason of a refusal.
+//!
+//! A chunk is sent when it has left, and that is later than the kernel's taking it:
+//! ```text
+//!   queue --write--> kernel: waits for the uplink, is on its way --confirmed--> sent
+//!                    `-- Link::taken, by the count of bytes written --'
+//! ```
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 
@@ -14,7 +22,7 @@ use cache_core::units::ChunkSeq;
 use cache_core::wire::DecodeError;
 
 use super::framing::{FrameReader, Incoming};
-use super::queue::WriteQueue;
+use super::queue::{WriteQueue, Written};
 use super::transport::Stream;
 
 /// How long a link may take for its connection and first frame together, and how long a frame that has begun, or a
@@ -27,6 +35,10 @@ const LINGER: Span = Span::from_secs(1);
 /// Most bytes read from, and written to, one link in one turn, so that a fast one does not starve the others. Our
 /// guess: five chunks of a 2 Mbit/s stream.
 pub(crate) const BYTES_PER_TURN: usize = 256 << 10;
+
+/// What the other end may have and not have confirmed: it holds a confirmation back for one segment, up to 40 ms long.
+/// 1460 is a segment's payload on an Ethernet without options.
+const HELD_BACK_BYTES: u64 = 1_460;
 
 /// Where a link is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +62,7 @@ pub(crate) enum LinkEnd {
     Garbage(DecodeError),
     /// No first frame, or half a frame, for too long.
     Timeout,
-    /// The other end takes nothing.
+    /// The other end takes, or confirms, nothing.
     SlowReceiver,
     /// Closed by us, and done.
     Finished,
@@ -76,6 +88,10 @@ pub(crate) struct Link<S> {
     pub(crate) phase: Phase,
     /// What waits to go out.
     pub(crate) queue: WriteQueue,
+    /// Chunks that the kernel has whole and that have not left.
+    taken: VecDeque<Written>,
+    /// Bytes of all written that have left.
+    left: u64,
     reader: FrameReader,
     heard: bool,
     since: Time,
@@ -91,6 +107,8 @@ impl<S: Stream> Link<S> {
             remote,
             phase,
             queue: WriteQueue::default(),
+            taken: VecDeque::new(),
+            left: 0,
             reader: FrameReader::new(),
             heard: false,
             since: now,
@@ -131,14 +149,15 @@ impl<S: Stream> Link<S> {
         Ok(More::Yes)
     }
 
-    /// Writes what the stream takes, at most [`BYTES_PER_TURN`]; chunks that are out whole go to `done`. The bytes
-    /// written.
-    pub(crate) fn write(&mut self, now: Time, done: &mut Vec<ChunkSeq>) -> Result<usize, LinkEnd> {
+    /// Writes what the stream takes, at most [`BYTES_PER_TURN`]. The bytes written.
+    pub(crate) fn write(&mut self, now: Time) -> Result<usize, LinkEnd> {
         if self.phase == Phase::Connecting {
             return Ok(0);
         }
-        let written = self.queue.flush(&mut self.stream, BYTES_PER_TURN, done).map_err(|_| LinkEnd::Gone)?;
-        if written > 0 || self.queue.is_empty() {
+        let mut done = Vec::new();
+        let written = self.queue.flush(&mut self.stream, BYTES_PER_TURN, &mut done).map_err(|_| LinkEnd::Gone)?;
+        self.taken.extend(done);
+        if written > 0 || !self.is_moving() {
             self.moved_out = now;
         }
         if self.phase == Phase::Closing && self.queue.is_empty() {
@@ -149,11 +168,33 @@ impl<S: Stream> Link<S> {
         Ok(written)
     }
 
-    /// To be called when something is about to be queued: an empty queue's clock begins here.
-    pub(crate) fn touch(&mut self, now: Time) {
-        if self.queue.is_empty() {
+    /// Whether the kernel has chunks that have not left.
+    pub(crate) fn is_settling(&self) -> bool {
+        !self.taken.is_empty()
+    }
+
+    /// The other end has not confirmed `outstanding` of the bytes written (`None`: nobody tells, and what is written
+    /// counts as gone): the chunks that have left since the last look, in order.
+    pub(crate) fn settle(&mut self, now: Time, outstanding: Option<u64>) -> impl Iterator<Item = ChunkSeq> {
+        let left = self.queue.written().saturating_sub(outstanding.unwrap_or(0));
+        if left > self.left {
+            self.left = left;
             self.moved_out = now;
         }
+        let gone = self.taken.partition_point(|chunk| chunk.end <= self.left + HELD_BACK_BYTES);
+        self.taken.drain(..gone).map(|chunk| chunk.seq)
+    }
+
+    /// To be called when something is about to be queued: the clock of a link with nothing to send begins here.
+    pub(crate) fn touch(&mut self, now: Time) {
+        if !self.is_moving() {
+            self.moved_out = now;
+        }
+    }
+
+    /// Whether something waits here or in the kernel.
+    fn is_moving(&self) -> bool {
+        !self.queue.is_empty() || self.is_settling()
     }
 
     /// Why the link has to go at `now`, if it has.
@@ -164,7 +205,7 @@ impl<S: Stream> Link<S> {
             Phase::Closing => late(self.moved_out).then_some(LinkEnd::Finished),
             Phase::Connecting | Phase::Open if !self.heard && late(self.since) => Some(LinkEnd::Timeout),
             Phase::Open if self.reader.is_within_frame() && late(self.moved_in) => Some(LinkEnd::Timeout),
-            Phase::Open if !self.queue.is_empty() && late(self.moved_out) => Some(LinkEnd::SlowReceiver),
+            Phase::Open if self.is_moving() && late(self.moved_out) => Some(LinkEnd::SlowReceiver),
             Phase::Connecting | Phase::Open => None,
         }
     }
@@ -278,8 +319,41 @@ mod tests {
         link.read(at(1), &mut [0; 64], &mut Vec::new()).expect("a frame");
         link.touch(at(10));
         link.queue.push_chunk(ChunkSeq::new(1), None, chunk(1, 500).frame).expect("room");
-        assert_eq!(link.write(at(11), &mut Vec::new()), Ok(100));
+        assert_eq!(link.write(at(11)), Ok(100));
         assert_eq!((link.overdue(at(15)), link.overdue(at(16))), (None, Some(LinkEnd::SlowReceiver)));
+    }
+
+    #[test]
+    fn a_chunk_has_left_when_the_other_end_has_confirmed_it() {
+        let mut link = link(b"", usize::MAX);
+        let chunks = [chunk(1, 5_000), chunk(2, 5_000)].map(|chunk| (chunk.header.seq, chunk.frame));
+        let each = chunks[0].1.len() as u64;
+        for (seq, frame) in &chunks {
+            link.queue.push_chunk(*seq, None, frame.clone()).expect("room");
+        }
+        assert_eq!(link.write(at(1)), Ok(2 * each as usize), "the kernel takes all of it at once");
+        let mut settle = |secs, outstanding| link.settle(at(secs), outstanding).map(ChunkSeq::get).collect::<Vec<_>>();
+        assert_eq!(settle(1, Some(2 * each)), [0; 0]);
+        assert_eq!(settle(2, Some(each + HELD_BACK_BYTES + 1)), [0; 0], "all but a byte of it");
+        assert_eq!(settle(3, Some(each + HELD_BACK_BYTES)), [1], "the last segment's confirmation is held back");
+        assert_eq!(settle(3, Some(each)), [0; 0], "once");
+        assert!(link.is_settling());
+        assert_eq!(link.settle(at(4), None).count(), 1, "where nobody tells, what is written has left");
+        assert!(!link.is_settling());
+    }
+
+    #[test]
+    fn a_receiver_that_confirms_nothing_is_cut_off_too() {
+        let mut link = link(&query(), 10_000);
+        link.read(at(1), &mut [0; 64], &mut Vec::new()).expect("a frame");
+        link.touch(at(10));
+        link.queue.push_chunk(ChunkSeq::new(1), None, chunk(1, 5_000).frame).expect("room");
+        let written = link.write(at(10)).expect("the kernel takes all of it") as u64;
+        assert_eq!(link.settle(at(11), Some(written - 1)).count(), 0, "a byte has left");
+        assert_eq!(link.settle(at(13), Some(written - 1)).count(), 0);
+        assert_eq!((link.overdue(at(15)), link.overdue(at(16))), (None, Some(LinkEnd::SlowReceiver)));
+        assert_eq!(link.settle(at(15), Some(0)).count(), 1);
+        assert_eq!(link.overdue(at(100)), None, "nothing is owed");
     }
 
     #[test]
@@ -297,10 +371,10 @@ mod tests {
         let mut link = link(b"", 0);
         link.queue.push_frame(query()).expect("room");
         link.phase = Phase::Closing;
-        link.write(at(1), &mut Vec::new()).expect("waits");
+        link.write(at(1)).expect("waits");
         assert_eq!(link.phase, Phase::Closing);
         link.stream.takes = 100;
-        link.write(at(2), &mut Vec::new()).expect("out");
+        link.write(at(2)).expect("out");
         assert_eq!(link.phase, Phase::Lingering);
         assert_eq!((link.overdue(at(2)), link.overdue(at(3))), (None, Some(LinkEnd::Finished)));
     }

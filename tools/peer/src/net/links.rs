@@ -6,7 +6,8 @@
 //!                                       flush_all  v  | ready, accept, check
 //!                                                  sockets
 //! ```
-//! What is queued in a turn is written at its end, so that a link's frames of one turn leave together. After
+//! What is queued in a turn is written at its end, so that a link's frames of one turn leave together. A chunk is told as
+//! sent when it has left ([`Link::settle`]), which nobody announces: as long as the kernel has some, it is asked. After
 //! [`Links::close`] no event of that link comes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,6 +35,10 @@ pub(crate) const LINKS_MAX: usize = 320;
 /// How often deadlines are looked at. Fine enough for [`super::link::PATIENCE`].
 const CHECK_PERIOD: Span = Span::from_millis(250);
 
+/// How often the kernel is asked what has left while it has chunks. Our guess: a tenth of a chunk's time, as late as the
+/// next chunk's turn may come without being felt.
+const SETTLE_PERIOD: Span = Span::from_millis(20);
+
 /// Pause before accepting again when no descriptor was left.
 const ACCEPT_PAUSE: Span = Span::from_millis(100);
 
@@ -46,7 +51,7 @@ pub(crate) enum LinkEvent {
     Closed,
     /// A frame or chunk came.
     Received(Incoming),
-    /// A chunk is out whole.
+    /// A chunk has left.
     Sent(ChunkSeq),
 }
 
@@ -61,6 +66,9 @@ pub(crate) struct Links<T: Transport> {
     unwritten: BTreeSet<LinkId>,
     /// Links with bytes to read that the last turn had no budget for.
     unread: BTreeSet<LinkId>,
+    /// Links of which the kernel has chunks that have not left.
+    settling: BTreeSet<LinkId>,
+    settle_at: Time,
     /// When to accept: connections may wait.
     accept_at: Time,
     check_at: Time,
@@ -80,6 +88,8 @@ impl<T: Transport> Links<T> {
             events: VecDeque::new(),
             unwritten: BTreeSet::new(),
             unread: BTreeSet::new(),
+            settling: BTreeSet::new(),
+            settle_at: Time::ZERO,
             accept_at: Time::NEVER,
             check_at: Time::ZERO,
             scratch: vec![0; 16 << 10],
@@ -238,17 +248,19 @@ impl<T: Transport> Links<T> {
 
     /// Writes what was queued. What does not go out waits for the poll.
     pub(crate) fn flush_all(&mut self, now: Time) {
-        let mut done = Vec::new();
         for link in std::mem::take(&mut self.unwritten) {
             let Some(open) = self.links.get_mut(&link) else { continue };
-            let result = open.write(now, &mut done);
-            let owned = open.phase == Phase::Open;
-            self.events.extend(done.drain(..).filter(|_| owned).map(|seq| (link, LinkEvent::Sent(seq))));
-            match result {
+            match open.write(now) {
                 Ok(written) => {
                     self.bytes_out += written as u64;
                     if written >= super::link::BYTES_PER_TURN {
                         self.unwritten.insert(link);
+                    }
+                    if open.phase == Phase::Open && open.is_settling() {
+                        if self.settling.is_empty() {
+                            self.settle_at = now.after(SETTLE_PERIOD);
+                        }
+                        self.settling.insert(link);
                     }
                 }
                 Err(end) => self.end(link, end),
@@ -256,8 +268,11 @@ impl<T: Transport> Links<T> {
         }
     }
 
-    /// Ends the links whose time is up.
+    /// Tells of chunks that have left, and ends the links whose time is up.
     pub(crate) fn check(&mut self, now: Time) {
+        if now >= self.settle_at && !self.settling.is_empty() {
+            self.settle(now);
+        }
         if now < self.check_at {
             return;
         }
@@ -274,12 +289,29 @@ impl<T: Transport> Links<T> {
             return Time::ZERO;
         }
         let check = if self.links.is_empty() { Time::NEVER } else { self.check_at };
-        check.min(self.accept_at)
+        let settle = if self.settling.is_empty() { Time::NEVER } else { self.settle_at };
+        check.min(settle).min(self.accept_at)
     }
 
     /// Whether nothing waits to go out any more.
     pub(crate) fn is_flushed(&self) -> bool {
         self.links.values().all(|link| link.queue.is_empty() && link.phase != Phase::Closing)
+    }
+
+    /// Asks the kernel what has left.
+    fn settle(&mut self, now: Time) {
+        self.settle_at = now.after(SETTLE_PERIOD);
+        for link in std::mem::take(&mut self.settling) {
+            let Some(open) = self.links.get_mut(&link).filter(|open| open.phase == Phase::Open) else { continue };
+            let outstanding = self.transport.outstanding(&open.stream);
+            for seq in open.settle(now, outstanding) {
+                self.counters.sends_unconfirmed += u64::from(outstanding.is_none());
+                self.events.push_back((link, LinkEvent::Sent(seq)));
+            }
+            if open.is_settling() {
+                self.settling.insert(link);
+            }
+        }
     }
 
     fn queue(&mut self, now: Time, link: LinkId, push: impl FnOnce(&mut Link<T::Stream>) -> Result<(), QueueFull>) {
@@ -334,9 +366,82 @@ impl<T: Transport> Links<T> {
     fn remove(&mut self, link: LinkId) {
         self.unread.remove(&link);
         self.unwritten.remove(&link);
+        self.settling.remove(&link);
         if let Some(mut open) = self.links.remove(&link) {
             // A failure leaves a registration that ends with the socket, here.
             let _ = self.registry.deregister(&mut open.stream);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+    use socket2::{Domain, Socket, Type};
+
+    use super::super::poll::{LISTENER, Owner, owner};
+    use super::super::tcp::Tcp;
+    use super::*;
+    use crate::testing::chunk;
+
+    const LINK: LinkId = LinkId(1);
+
+    /// A turn of the loop at `now`; what happened.
+    fn turn(poll: &mut Poll, links: &mut Links<Tcp>, now: Time) -> Vec<LinkEvent> {
+        let mut events = Events::with_capacity(8);
+        poll.poll(&mut events, Some(Duration::from_millis(20))).expect("polled");
+        for event in &events {
+            if let Owner::Link(link) = owner(event.token()) {
+                links.ready(link, event.is_readable(), event.is_writable());
+            }
+        }
+        links.check(now);
+        links.flush_all(now);
+        std::iter::from_fn(|| links.next_event()).map(|(_, event)| event).collect()
+    }
+
+    #[test]
+    fn a_chunk_is_sent_when_it_has_left_and_not_when_the_kernel_has_taken_it() {
+        let loopback: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        // A reader who stops, and whose host takes little that is not read.
+        let reader = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        reader.set_recv_buffer_size(32 << 10).expect("set");
+        reader.bind(&loopback.into()).expect("bound");
+        reader.listen(1).expect("listening");
+        let reader = std::net::TcpListener::from(reader);
+
+        let mut poll = Poll::new().expect("a poll");
+        let registry = poll.registry().try_clone().expect("a registry");
+        let mut links = Links::new(Tcp::outgoing(loopback), registry, LISTENER).expect("links");
+        let mut now = Time::ZERO;
+        links.connect(now, LINK, reader.local_addr().expect("bound"));
+        while !turn(&mut poll, &mut links, now).iter().any(|event| matches!(event, LinkEvent::Connected)) {}
+        let (mut reader, _) = reader.accept().expect("connected");
+
+        let chunk = chunk(7, 200_000);
+        links.send_chunk(now, LINK, chunk.header.seq, None, chunk.frame.clone());
+        let said = turn(&mut poll, &mut links, now);
+        assert!(links.links[&LINK].queue.is_empty(), "the kernel takes all of it");
+        assert!(said.is_empty(), "{said:?}");
+        for _ in 0..10 {
+            now = now.after(SETTLE_PERIOD);
+            let said = turn(&mut poll, &mut links, now);
+            assert!(said.is_empty(), "nobody reads: {said:?}");
+        }
+        assert!(links.next_timeout() <= now.after(SETTLE_PERIOD), "the kernel is asked again");
+
+        let mut read = vec![0; chunk.frame.len()];
+        reader.read_exact(&mut read).expect("all of it");
+        let mut said = Vec::new();
+        while said.is_empty() {
+            now = now.after(SETTLE_PERIOD);
+            said = turn(&mut poll, &mut links, now);
+        }
+        assert!(matches!(said[..], [LinkEvent::Sent(seq)] if seq == chunk.header.seq), "{said:?}");
+        assert_eq!(links.counters().sends_unconfirmed, 0);
+        assert!(links.settling.is_empty(), "nothing is left to ask for");
     }
 }

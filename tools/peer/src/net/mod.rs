@@ -1,13 +1,14 @@
 //! How bytes come and go: sockets of the one event loop thread.
 //!
 //! ```text
-//!   udp        datagrams with index and route servers        one socket, the listener's port
-//!   transport  the interface that a way of linking peers has: accept, connect, a byte stream
-//!   tcp        its implementation over TCP
-//!   framing    bytes -> frames and chunks                     nothing is allocated before its limit is checked
-//!   queue      frames and chunks -> bytes                     bounded; chunks are never copied
-//!   link       one connection: reader, queue, deadlines
-//!   links      all of them: what the machine's link numbers mean
+//!   udp          datagrams with index and route servers        one socket, the listener's port
+//!   transport    the interface that a way of linking peers has: accept, connect, a byte stream
+//!   tcp          its implementation over TCP
+//!   outstanding  what the kernel still holds of a connection's bytes
+//!   framing      bytes -> frames and chunks                     nothing is allocated before its limit is checked
+//!   queue        frames and chunks -> bytes                     bounded; chunks are never copied
+//!   link         one connection: reader, queue, what has left, deadlines
+//!   links        all of them: what the machine's link numbers mean
 //! ```
 //! Used by `watch` and `publish`, who decide nothing here: they pass a machine's outputs in and its inputs out.
 //! Nothing in here blocks; every count and size has a limit, and what meets one is counted in [`NetCounters`].
@@ -15,6 +16,7 @@
 pub(crate) mod framing;
 pub(crate) mod link;
 pub(crate) mod links;
+mod outstanding;
 pub(crate) mod poll;
 pub(crate) mod queue;
 pub(crate) mod tcp;
@@ -40,8 +42,10 @@ pub(crate) struct NetCounters {
     pub(crate) garbage: u64,
     /// Links closed because the first frame, or the rest of one, did not come within [`link::PATIENCE`].
     pub(crate) timeouts: u64,
-    /// Links closed because the other end did not take what was queued for it.
+    /// Links closed because the other end did not take, or confirm, what was queued for it.
     pub(crate) slow_receivers: u64,
+    /// Chunks that counted as sent when the kernel had taken them, because it does not tell what has left.
+    pub(crate) sends_unconfirmed: u64,
     /// Datagrams that are none of ours.
     pub(crate) datagrams_bad: u64,
     /// Datagrams that could not be sent (no room in the socket, no route, too long).

@@ -23,6 +23,15 @@ const PIECES_PER_WRITE: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QueueFull;
 
+/// A chunk that is out whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Which.
+    pub(crate) seq: ChunkSeq,
+    /// Bytes that were written since the start when its last was.
+    pub(crate) end: u64,
+}
+
 /// What waits.
 #[derive(Debug, Default)]
 pub(crate) struct WriteQueue {
@@ -30,6 +39,7 @@ pub(crate) struct WriteQueue {
     chunks: usize,
     control_bytes: usize,
     chunks_begun: u64,
+    written: u64,
 }
 
 #[derive(Debug)]
@@ -80,6 +90,11 @@ impl WriteQueue {
         self.chunks
     }
 
+    /// Bytes written since the start.
+    pub(crate) const fn written(&self) -> u64 {
+        self.written
+    }
+
     /// How many chunks have begun to go out since the start.
     pub(crate) const fn chunks_begun(&self) -> u64 {
         self.chunks_begun
@@ -97,7 +112,7 @@ impl WriteQueue {
 
     /// Writes until `to` takes no more, the queue is empty or `budget` bytes are out. Chunks that are out whole are
     /// added to `done`. The number of bytes written; an error other than `WouldBlock` is the stream's end.
-    pub(crate) fn flush(&mut self, to: &mut impl Write, budget: usize, done: &mut Vec<ChunkSeq>) -> io::Result<usize> {
+    pub(crate) fn flush(&mut self, to: &mut impl Write, budget: usize, done: &mut Vec<Written>) -> io::Result<usize> {
         let mut total = 0;
         while !self.pieces.is_empty() && total < budget {
             let mut slices = [IoSlice::new(&[]); PIECES_PER_WRITE];
@@ -123,12 +138,13 @@ impl WriteQueue {
         self.pieces.front().is_none_or(|piece| piece.sent == piece.bytes.len())
     }
 
-    fn advance(&mut self, mut written: usize, done: &mut Vec<ChunkSeq>) {
+    fn advance(&mut self, mut written: usize, done: &mut Vec<Written>) {
         while let Some(piece) = self.pieces.front_mut() {
             let now = written.min(piece.bytes.len() - piece.sent);
             self.chunks_begun += u64::from(now > 0 && piece.sent == 0 && piece.kind != Kind::Control);
             piece.sent += now;
             written -= now;
+            self.written += now as u64;
             if piece.sent < piece.bytes.len() {
                 return;
             }
@@ -137,7 +153,7 @@ impl WriteQueue {
                 Kind::ChunkFront => {}
                 Kind::Chunk(seq) => {
                     self.chunks -= 1;
-                    done.push(seq);
+                    done.push(Written { seq, end: self.written });
                 }
             }
             self.pieces.pop_front();
@@ -196,7 +212,7 @@ mod tests {
             each in 1usize..900,
             items in prop::collection::vec((0usize..2_000, any::<bool>()), 0..12),
         ) {
-            let (mut queue, mut expected) = (WriteQueue::default(), Vec::new());
+            let (mut queue, mut expected, mut ends) = (WriteQueue::default(), Vec::new(), Vec::new());
             for (i, (len, split)) in items.iter().enumerate() {
                 let chunk = chunk(i as u64, *len);
                 expected.extend_from_slice(&chunk.frame);
@@ -206,6 +222,7 @@ mod tests {
                     (None, chunk.frame)
                 };
                 queue.push_chunk(ChunkSeq::new(i as u64), front, rest).expect("room");
+                ends.push(Written { seq: ChunkSeq::new(i as u64), end: expected.len() as u64 });
                 queue.push_frame(vec![i as u8; 9]).expect("room");
                 expected.extend_from_slice(&[i as u8; 9]);
             }
@@ -214,7 +231,7 @@ mod tests {
                 queue.flush(&mut to, usize::MAX, &mut done).expect("no failure");
             }
             prop_assert_eq!(to.taken, expected);
-            prop_assert_eq!(done, (0..items.len() as u64).map(ChunkSeq::new).collect::<Vec<_>>());
+            prop_assert_eq!(done, ends);
             prop_assert_eq!((queue.chunks, queue.control_bytes), (0, 0));
         }
     }

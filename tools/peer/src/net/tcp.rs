@@ -7,6 +7,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::outstanding::Outstanding;
 use super::transport::{Stream, Transport};
 
 /// Connections that may wait to be accepted. Our guess: a full partner list's worth in one loop turn.
@@ -17,6 +18,7 @@ const BACKLOG: i32 = 128;
 pub(crate) struct Tcp {
     listener: Option<TcpListener>,
     local: SocketAddr,
+    outstanding: Outstanding,
 }
 
 impl Tcp {
@@ -29,12 +31,12 @@ impl Tcp {
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.into());
         let local = listener.local_addr()?;
-        Ok(Tcp { listener: Some(listener), local })
+        Ok(Tcp { listener: Some(listener), local, outstanding: Outstanding::new() })
     }
 
     /// Only makes links, from `bind`'s address.
-    pub(crate) const fn outgoing(bind: SocketAddr) -> Tcp {
-        Tcp { listener: None, local: bind }
+    pub(crate) fn outgoing(bind: SocketAddr) -> Tcp {
+        Tcp { listener: None, local: bind, outstanding: Outstanding::new() }
     }
 }
 
@@ -68,6 +70,10 @@ impl Transport for Tcp {
             other => other?,
         }
         Ok(TcpStream::from_std(socket.into()))
+    }
+
+    fn outstanding(&mut self, stream: &TcpStream) -> Option<u64> {
+        self.outstanding.bytes(stream.local_addr().ok()?, stream.peer_addr().ok()?)
     }
 }
 

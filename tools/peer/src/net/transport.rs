@@ -25,6 +25,9 @@ pub(crate) trait Transport {
 
     /// Begins to connect. The stream becomes writable when it stands or has failed.
     fn connect(&mut self, to: SocketAddr) -> io::Result<Self::Stream>;
+
+    /// Bytes that `stream` has taken and the other end's host has not confirmed; `None` where nobody tells.
+    fn outstanding(&mut self, stream: &Self::Stream) -> Option<u64>;
 }
 
 /// Ordered bytes both ways; `WouldBlock` where nothing can be done.

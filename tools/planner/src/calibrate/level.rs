@@ -56,7 +56,8 @@ pub(super) fn run(options: &Options, programs: &Programs, level: &Level) -> Resu
     let _ = std::fs::remove_file(&file);
     let mut command = programs.command("weircast-load", programs.load_cpus.as_deref());
     command
-        .args(["run", "--verify", "none", "--mode", level.way.word()])
+        // Waking a client that sleeps on the same machine would be charged to the server.
+        .args(["run", "--spin", "--verify", "none", "--mode", level.way.word()])
         .args(["--cache", &server.address.to_string()])
         .args(["--viewers", &level.viewers.to_string()])
         .args(["--streams", &level.streams.to_string()])

@@ -11,8 +11,10 @@
 //! | [`server`] | a server as a process: started, measured, ended |
 //! | [`level`] | one run of the load tool |
 //! | [`questions`] | datagrams to an index or route server as fast as it answers |
+//! | [`machines`] | what the same servers decide, in this process, with a domain's peers in them |
 
 mod level;
+mod machines;
 mod questions;
 mod server;
 
@@ -21,6 +23,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::calibration::{Calibration, Capacity, VERSION, Way};
+use crate::node::DATAGRAMS_PER_JOIN;
 use crate::sizes::{CHUNKS_PER_S, chunk_bytes};
 use level::{Level, Seen};
 use server::Programs;
@@ -91,10 +94,28 @@ pub fn calibrate(options: &Options, command: String, date: String, tell: &mut dy
         tell("taking chunks in");
         calibration.ingest_us = ingest_us(options, &programs, &calibration)?;
         tell(&format!("taking in a chunk: {:.0} us; index and route servers", calibration.ingest_us));
-        calibration.index_question_us = questions::index_us(&programs)?;
-        calibration.route_question_us = questions::route_us(&programs)?;
+        let (question, join) = datagram_server(questions::index_us(&programs)?, &machines::index()?, "index")?;
+        (calibration.index_question_us, calibration.index_join_us) = (question, join);
+        tell(&format!("index server: a heartbeat {question:.1} us, a join {join:.1} us"));
+        let (question, join) = datagram_server(questions::route_us(&programs)?, &machines::route()?, "route")?;
+        (calibration.route_question_us, calibration.route_join_us) = (question, join);
+        tell(&format!("route server: a renewed lease {question:.1} us, a join {join:.1} us"));
     }
     Ok(calibration)
+}
+
+/// A question and a join at a server that took `asked_us` for a question when nobody was in it: what it took beyond its
+/// machine is the datagrams' and comes once with each.
+fn datagram_server(asked_us: f64, machine: &machines::Spent, name: &str) -> Result<(f64, f64)> {
+    let datagram_us = asked_us - machine.idle_us;
+    if datagram_us <= 0.0 {
+        bail!(
+            "the {name} server answered a question in {asked_us:.1} us, and its machine alone took {:.1}: measure again, \
+             with nothing else running",
+            machine.idle_us
+        );
+    }
+    Ok((datagram_us + machine.question_us, DATAGRAMS_PER_JOIN * datagram_us + machine.join_us))
 }
 
 /// The most viewers in time, and the user memory of one.
@@ -166,4 +187,18 @@ fn ingest_us(options: &Options, programs: &Programs, calibration: &Calibration) 
     let send_s = calibration.send(Way::Push).core_s(chunk_bytes(STREAMS_KBPS as f64));
     let each = seen.cpu_s / chunks - send_s;
     (each > 0.0).then_some(each * 1e6).context("taking chunks in cost less than sending them: measure again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_its_machine_and_its_datagrams() {
+        let machine = machines::Spent { idle_us: 2.0, question_us: 3.0, join_us: 20.0 };
+        // 8 us for a question of which 2 are the machine's: 6 for each datagram, three of them with a join.
+        assert_eq!(datagram_server(8.0, &machine, "index").expect("measured"), (9.0, 38.0));
+        let said = datagram_server(1.5, &machine, "index").expect_err("less than nothing").to_string();
+        assert!(said.contains("1.5 us") && said.contains("2.0"), "{said}");
+    }
 }

@@ -16,7 +16,9 @@ pub fn costs() -> Calibration {
         ingest_us: 100.0,
         viewer_bytes: 600.0,
         index_question_us: 10.0,
+        index_join_us: 30.0,
         route_question_us: 10.0,
+        route_join_us: 30.0,
         is_own: true,
         ..Calibration::recorded()
     }

@@ -66,7 +66,7 @@ pub(crate) struct Options {
     downlink: f64,
     /// Share of its uplink that each peer is told to give, in chunk bytes; packets' heads, acknowledgements and what it
     /// says besides need the rest. 0: it is told nothing.
-    #[arg(long, default_value_t = 0.85)]
+    #[arg(long, default_value_t = 0.95)]
     grant: f64,
     /// Regions, a square number.
     #[arg(long, default_value_t = 16)]
