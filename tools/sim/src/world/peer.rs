@@ -18,6 +18,7 @@ use cache_core::wire::{BufferMap, Frame, RefusalReason};
 use super::event::{Event, What};
 use super::fabric::Fabric;
 use super::measure::Measure;
+use super::sample::Uplink;
 use crate::invariants::Fact;
 
 /// Chunks that the driver keeps: the window, and those that are just being sent.
@@ -44,6 +45,7 @@ pub(crate) struct PeerNode {
     tick_at: Time,
     quality: Quality,
     pub(crate) manners: Manners,
+    pub(super) uplink: Uplink,
     ended: Option<End>,
     /// Chunk bytes from peers that came on a link which the machine does not count.
     pub(crate) unclaimed: u64,
@@ -62,6 +64,7 @@ impl PeerNode {
             tick_at: Time::NEVER,
             quality: Quality::new(now),
             manners,
+            uplink: Uplink::default(),
             ended: None,
             unclaimed: 0,
         }
