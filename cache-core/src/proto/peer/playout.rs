@@ -10,8 +10,9 @@
 //! publisher is silent, and play-out stands still (a *stall*) until it goes on.
 //!
 //! *Lag* is how long after its publishing a chunk is played. Its target is the lag of the first chunk, but not below
-//! the play delay: chunks need that time to travel. After a stall play-out resumes with that lag; after an interruption
-//! of the peer itself (stopped, suspended) it skips what became stale.
+//! the play delay: chunks need that time to travel. After a stall what is staler than that lag is left out, and play-out goes
+//! on as soon as its chunks have had the play delay to travel: a viewer who began farther behind waits no longer than others.
+//! After an interruption of the peer itself (stopped, suspended) it skips what became stale.
 //!
 //! Clocks drift, so that the lag would drain or grow for ever: above its target each chunk lasts up to `slew_permille`
 //! shorter, below a third of the play delay (our guess; or below the first chunk's lag, if that was less) longer. In
@@ -40,6 +41,8 @@ pub(super) struct Playout {
     /// Whether the first chunk has been played: it is not counted as due.
     begun: bool,
     target_us: i64,
+    /// The play delay: the least target.
+    delay_us: i64,
     /// Below this lag chunks last longer.
     floor_us: i64,
     /// What is held when play-out begins: it is needed at once.
@@ -53,6 +56,8 @@ pub(super) struct Pace {
     pub(super) reserve: Span,
     /// Each time this passes, more peers seed a chunk.
     pub(super) seed_step: Span,
+    /// What a chunk takes from the cache, as far as is known: asked for later it comes too late.
+    pub(super) takes: Span,
 }
 
 impl Playout {
@@ -60,7 +65,7 @@ impl Playout {
     pub(super) fn new(tuning: &Tuning) -> Playout {
         let delay_us = tuning.play_delay().micros() as i64;
         let startup = CHUNK_SPAN.times(tuning.startup_chunks);
-        Playout { phase: Phase::Waiting, begun: false, target_us: delay_us, floor_us: delay_us / 3, startup }
+        Playout { phase: Phase::Waiting, begun: false, target_us: delay_us, delay_us, floor_us: delay_us / 3, startup }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -109,7 +114,7 @@ impl Playout {
             Phase::Playing { due } => due.after(ahead).since(now),
             // So many in a row are held before it goes on, or it would leave out one after the other for ever.
             Phase::Stalled => {
-                Span::from_micros((self.target_us - head.age_us(seq, now)).max(0) as u64).minus(self.startup)
+                Span::from_micros((self.delay_us - head.age_us(seq, now)).max(0) as u64).minus(self.startup)
             }
             Phase::Waiting | Phase::Ended => ahead.minus(self.startup),
         }
@@ -118,16 +123,23 @@ impl Playout {
     /// The configured reserve and step, cut down to a third and a sixth (our guess) of a lag that is shorter than
     /// planned: who joins a stream in its first seconds has little behind the head.
     pub(super) fn pace(&self, position: ChunkSeq, head: &Head, tuning: &Tuning, now: Time) -> Pace {
-        let lag = match self.phase {
+        let lag = self.lag(position, head, now);
+        let part = |of: u64| Span::from_micros(lag.micros() / of);
+        Pace {
+            takes: Span::ZERO,
+            reserve: tuning.cache_reserve().min(part(3)),
+            seed_step: Span::from_millis(tuning.seed_step_ms).min(part(6)).max(CHUNK_SPAN),
+        }
+    }
+
+    /// How far behind the publisher play-out is.
+    pub(super) fn lag(&self, position: ChunkSeq, head: &Head, now: Time) -> Span {
+        let lag_us = match self.phase {
             Phase::Playing { due } => head.age_us(position, due),
             Phase::Waiting => head.age_us(position, now),
             Phase::Stalled | Phase::Ended => self.target_us,
         };
-        let part = |of: u64| Span::from_micros(lag.max(0) as u64 / of);
-        Pace {
-            reserve: tuning.cache_reserve().min(part(3)),
-            seed_step: Span::from_millis(tuning.seed_step_ms).min(part(6)).max(CHUNK_SPAN),
-        }
+        Span::from_micros(lag_us.max(0) as u64)
     }
 
     fn play(&mut self, t: &mut Turn<'_>, due: Time, buffer: &mut PlayBuffer, head: &Head) -> Phase {
@@ -177,7 +189,8 @@ impl Playout {
         }
     }
 
-    /// After a stall: leaves out what is staler than the target's lag, and goes on when enough is held again.
+    /// After a stall: leaves out what is staler than the target's lag, and goes on when enough is held again. The lag may be
+    /// less than before then, never below the play delay.
     fn resume(&mut self, t: &mut Turn<'_>, buffer: &mut PlayBuffer, head: &Head) {
         if buffer.is_past_end() {
             self.phase = Phase::Ended;
@@ -185,7 +198,9 @@ impl Playout {
             let stale = head.age_us(buffer.position(), t.now) - self.target_us;
             self.skip(t, stale.max(0) as u64 / CHUNK_SPAN.micros(), buffer, head);
             if buffer.is_ready(t.tuning().startup_chunks) {
-                let early = self.target_us - head.age_us(buffer.position(), t.now);
+                let age = head.age_us(buffer.position(), t.now);
+                let early = self.delay_us - age;
+                self.target_us = self.delay_us.max(age);
                 self.phase = Phase::Playing { due: t.now.after(Span::from_micros(early.max(0) as u64)) };
             }
         }
@@ -302,6 +317,22 @@ mod tests {
         player.run(400);
         assert_eq!(player.names()[31..], ["131", "132", "133"]);
         assert_eq!((player.world.stats.continuity(), player.world.stats.chunks_skipped), (1.0, 0));
+    }
+
+    #[test]
+    fn who_began_farther_behind_does_not_wait_for_that_lag_again() {
+        let mut player = Player::new(&"#".repeat(56));
+        player.head = Head::new(ChunkSeq::new(155), player.world.now);
+        player.run(20_000);
+        assert!(player.playout.is_stalled() && player.playout.target_us == 11_000_000, "{:?}", player.playout);
+        for seq in 156..161 {
+            player.insert(seq..seq + 1).run(200);
+        }
+        player.run(4_900);
+        assert_eq!(player.names().len(), 56);
+        player.run(150);
+        assert_eq!(player.names()[56..], ["156"], "6 s after it came");
+        assert_eq!(player.playout.target_us, player.playout.delay_us);
     }
 
     #[test]
