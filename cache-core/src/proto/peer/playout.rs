@@ -6,7 +6,8 @@
 //!                                +--the last chunk was played--> Ended
 //! ```
 //! The first chunk is played at once when enough are held; each next one when the one before has lasted. A chunk that
-//! exists and is not here when it is due is *missed*, and play-out goes on without it; when nothing newer exists the
+//! exists and is not here when it is due is *missed*, and play-out goes on without it (a long hole is left out at once by who is
+//! farther behind than the play delay); when nothing newer exists the
 //! publisher is silent, and play-out stands still (a *stall*) until it goes on.
 //!
 //! *Lag* is how long after its publishing a chunk is played. Its target is the lag of the first chunk, but not below
@@ -25,6 +26,10 @@ use super::play_buffer::PlayBuffer;
 use super::turn::Turn;
 use crate::time::{Span, Time};
 use crate::units::{CHUNK_SPAN, ChunkSeq};
+
+/// So many chunks missing in a row are left out at once by a viewer who has the lag to spare. Our guess: a second; fewer are one
+/// late source.
+const HOLE_MIN: u64 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -155,6 +160,13 @@ impl Playout {
         let seq = buffer.position();
         let held = buffer.held(seq).filter(|_| buffer.gate_is_open());
         let exists = head.newest() >= seq && buffer.gate_is_open();
+        if held.is_none()
+            && exists
+            && let Some(hole) = self.hole(due, t.tuning().startup_chunks, buffer, head)
+        {
+            self.skip(t, hole, buffer, head);
+            return Phase::Playing { due };
+        }
         let lasts = match held {
             Some(held) => {
                 t.out.push(Output::Play { seq });
@@ -176,6 +188,18 @@ impl Playout {
         buffer.move_to(seq.next());
         let lag = head.age_us(seq, due);
         Phase::Playing { due: due.after(self.slewed(lasts, lag, t.tuning().slew_permille)) }
+    }
+
+    /// Chunks until play-out can go on with `enough` in a row, when so many are missing that nobody is likely to have them (a cache
+    /// was dead while they came) and what follows is still farther behind the publisher than it has to be.
+    fn hole(&self, due: Time, enough: u64, buffer: &PlayBuffer, head: &Head) -> Option<u64> {
+        let (position, map) = (buffer.position(), buffer.map());
+        let left = buffer.end().since(position).unwrap_or(0);
+        let hole = (HOLE_MIN..left).find(|n| map.holds(position.ahead(*n)))?;
+        let next = position.ahead(hole);
+        let empty = !(0..HOLE_MIN).any(|n| map.holds(position.ahead(n)));
+        let goes_on = (0..enough).all(|n| map.holds(next.ahead(n)));
+        (empty && goes_on && head.age_us(next, due) >= self.delay_us).then_some(hole)
     }
 
     fn slewed(&self, lasts: Span, lag_us: i64, permille: u64) -> Span {
@@ -298,6 +322,21 @@ mod tests {
         assert_eq!(player.names(), ["100", "101", "102", "103", "104", "-105", "106", "107"]);
         let stats = &player.world.stats;
         assert_eq!((stats.chunks_due, stats.chunks_played, stats.chunks_missed), (7, 6, 1));
+    }
+
+    #[test]
+    fn a_long_hole_is_left_out_at_once_by_who_has_the_lag_to_spare() {
+        let hole = format!("#####{}#####", ".".repeat(20));
+        let mut player = Player::new(&hole);
+        player.head = Head::new(ChunkSeq::new(160), player.world.now);
+        player.run(1_200);
+        assert_eq!(player.names(), ["100", "101", "102", "103", "104", "125", "126"]);
+        let stats = &player.world.stats;
+        assert_eq!((stats.chunks_due, stats.chunks_played, stats.chunks_skipped), (26, 6, 20));
+        // Who would then be nearer to the publisher than the play delay waits.
+        let mut player = Player::new(&hole);
+        player.run(1_200);
+        assert_eq!(player.names()[5..], ["-105", "-106"]);
     }
 
     #[test]
