@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!  part of the reserve
-//!   4/3                                     _______   asked earlier: a chunk has longer to come
+//!  11/10                                    _______   asked earlier: a chunk has longer to come
 //!    1              ___________________----
 //!              ----
-//!   1/3 ___----                                       asked last of all: partners have all the time there is
+//!   2/3 ___----                                       asked last of all: partners have all the time there is
 //!       0        300                600      900  1000   of the cache's means are left, in thousandths
 //! ```
 //! The cache says what it has left in each `StreamInfo`; a peer asks again every few seconds, at a moment of its own
@@ -29,8 +29,9 @@ const PERIOD: Span = Span::from_secs(4);
 const PERIOD_MORE: Span = Span::from_secs(2);
 
 /// The curve: what is left, in thousandths, and the part of the reserve, in thousandths. Our guesses: the last third is what a
-/// crowd that joins needs; above nine tenths the cache is idle.
-const CURVE: [(u64, u64); 4] = [(0, 333), (300, 1_000), (600, 1_000), (900, 1_333)];
+/// crowd that joins needs; above nine tenths the cache is idle. A third instead of two was tried: what is asked so late of a full
+/// cache comes too late, and is sent for nothing.
+const CURVE: [(u64, u64); 4] = [(0, 667), (300, 1_000), (600, 1_000), (900, 1_100)];
 
 /// What a cache's word counts against what it said before: a half, so that three periods hear it nearly in full (our guess).
 const SMOOTHED_BY: u64 = 2;
@@ -125,9 +126,9 @@ mod tests {
     #[test]
     fn a_full_cache_is_the_last_resort_and_an_idle_one_is_asked_early() {
         let reserves = [0, 150, 300, 450, 600, 750, 900, 1_000].map(|spare| reserve(&[spare]));
-        assert_eq!(reserves, [499, 999, 1_500, 1_500, 1_500, 1_749, 1_999, 1_999]);
+        assert_eq!(reserves, [1_000, 1_249, 1_500, 1_500, 1_500, 1_575, 1_650, 1_650]);
         let step = |spare| heard(&[spare]).pace(PACE, LAG).seed_step.millis();
-        assert_eq!([0, 450, 1_000].map(step), [3_003, 1_000, 750], "fewer seed what nobody announces");
+        assert_eq!([0, 450, 1_000].map(step), [1_499, 1_000, 909], "fewer seed what nobody announces");
     }
 
     #[test]
@@ -138,13 +139,13 @@ mod tests {
     #[test]
     fn whatever_a_cache_says_the_reserve_stays_within_its_bounds() {
         for said in [[u16::MAX; 3], [0; 3], [u16::MAX, 0, u16::MAX]] {
-            assert!((499..=1_999).contains(&reserve(&said)), "{said:?}");
+            assert!((1_000..=1_650).contains(&reserve(&said)), "{said:?}");
         }
     }
 
     #[test]
     fn one_word_moves_half_of_the_way_and_repeated_it_is_reached() {
-        assert_eq!((reserve(&[300, 0]), reserve(&[300, 0, 0])), (999, 748));
+        assert_eq!((reserve(&[300, 0]), reserve(&[300, 0, 0])), (1_249, 1_125));
         assert_eq!(reserve(&[300, 0, 0, 0, 0, 0, 0, 0, 0, 0]), reserve(&[0]));
         assert_eq!(
             heard(&[0, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000]).spare,
@@ -168,7 +169,7 @@ mod tests {
                 }
             }
         }
-        assert!(lowest > 200 && highest - lowest < 20, "between {lowest} and {highest}");
+        assert!(lowest > 150 && highest - lowest < 20, "between {lowest} and {highest}");
     }
 
     #[test]
@@ -185,7 +186,7 @@ mod tests {
             (2_000, 2_000),
             "600 ms, four deviations of 300, a chunk"
         );
-        assert_eq!(far(0).reserve.millis(), 499);
+        assert_eq!(far(0).reserve.millis(), 1_000);
         let mut near = heard(&[450]);
         near.asked = Some(at(0));
         near.said(at(40), 450);
