@@ -108,6 +108,7 @@ fn frames() -> Vec<Frame> {
             head: seq(65_785),
             head_published: CLOCK,
             begin: seq(65_770),
+            spare_permille: 750,
         }
         .into(),
         Subscribe { stream: STREAM, from: seq(65_770) }.into(),

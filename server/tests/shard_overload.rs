@@ -130,6 +130,17 @@ fn who_says_that_it_is_a_cache_is_believed_a_bounded_number_of_times() {
 }
 
 #[test]
+fn who_watches_hears_by_opening_again_what_is_left() {
+    let (mut stage, mut viewer) = full(&[]);
+    assert_eq!(viewer.open("news", 0).spare_permille, 0);
+    stage.tell(ToShard::Room(Room { bytes_per_s: 400_000, ..NONE_LEFT }));
+    until("there is room again", || viewer.open("news", 0).spare_permille > 0);
+    let spare = viewer.open("news", 0).spare_permille;
+    assert!(spare <= 400, "two fifths of its bytes per second: {spare}");
+    stage.stop();
+}
+
+#[test]
 fn one_stream_more_is_a_join_too() {
     let (stage, mut viewer) = full(&[]);
     viewer.send(Open { stream: name("weather"), back: 0 });

@@ -106,6 +106,7 @@ fn info(head: u64) -> Vec<u8> {
         head: ChunkSeq::new(head),
         head_published: WallClock::from_micros(0),
         begin: ChunkSeq::FIRST,
+        spare_permille: 500,
     })
 }
 

@@ -15,7 +15,7 @@
 
 use super::codec::{DecodeError, Reader, Wire, wire_kinds, wire_struct};
 use super::index::*;
-use super::refusal::Refused;
+use super::refusal::{RefusalReason, Refused};
 use super::route::*;
 use super::seal::{ClusterKey, TAG_BYTES};
 use crate::limits::DATAGRAM_BYTES_MAX;
@@ -114,6 +114,11 @@ impl Message {
     /// Whether the message travels between servers only, under the cluster's secret.
     pub const fn is_sealed(&self) -> bool {
         self.kind() >= FIRST_SEALED_KIND
+    }
+
+    /// Whether it is a refusal for this reason.
+    pub fn refuses(&self, reason: RefusalReason) -> bool {
+        matches!(self, Message::Refused(no) if no.reason == reason)
     }
 }
 

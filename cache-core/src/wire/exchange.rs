@@ -11,7 +11,7 @@
 //!     |<-- PartnersQuery / Partners, Leave -->|
 //!
 //!  with a cache (Role::Peer, Role::Cache or Role::Viewer to a cache; any number of streams)
-//!     | Open -----------------------> |
+//!     | Open -----------------------> |  again every few seconds: how much the cache has left
 //!     |<----- StreamInfo | Unavailable|
 //!     | Request --------------------> |  a chunk up to 256 ahead of the head is waited for, then sent
 //!     | Subscribe ------------------> |  every chunk from there on is pushed, in order, Skipped between
@@ -188,7 +188,7 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// What a cache holds of a stream: the answer to an [`Open`].
+    /// What a cache holds of a stream, and what it has left: the answer to an [`Open`].
     pub struct StreamInfo {
         /// The stream.
         pub stream: StreamId,
@@ -202,6 +202,8 @@ wire_struct! {
         pub head_published: WallClock,
         /// Where to begin: the join point nearest below `head - back`, else the next above, else `head`.
         pub begin: ChunkSeq,
+        /// What the cache has left of its scarcest means, in thousandths: 1000 idle, 0 full. Peers lean on it accordingly.
+        pub spare_permille: u16,
     }
 }
 

@@ -461,8 +461,9 @@ impl Net {
                 let wanted = head.back(u64::from(open.back));
                 let begin = ChunkSeq::new(wanted.get() / JOIN_POINTS * JOIN_POINTS).max(oldest);
                 let clock = WallClock::from_micros(0);
-                let (stream, epoch) = (stream(), self.epoch);
-                replies.push(StreamInfo { stream, epoch, oldest, head, head_published: clock, begin }.into());
+                let (stream, epoch, spare_permille) = (stream(), self.epoch, 500);
+                let info = StreamInfo { stream, epoch, oldest, head, head_published: clock, begin, spare_permille };
+                replies.push(info.into());
             }
             What::Frame(Frame::Request(request)) => {
                 for seq in request.runs.iter().flat_map(|r| (0..u64::from(r.count)).map(|n| r.first.ahead(n))) {

@@ -153,7 +153,7 @@ any_struct! {
     Partners { peers }
     Leave { reason }
     Open { stream, back }
-    StreamInfo { stream, epoch, oldest, head, head_published, begin }
+    StreamInfo { stream, epoch, oldest, head, head_published, begin, spare_permille }
     Subscribe { stream, from }
     Unsubscribe { stream }
     Skipped { stream, next }

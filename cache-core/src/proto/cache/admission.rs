@@ -198,6 +198,21 @@ impl Admission {
             .find(|reason| self.closed[*reason as usize] || (short && *reason == Reason::Descriptors))
     }
 
+    /// What is left of the scarcest of time, fan-out and bytes per second, in thousandths of what may be spent: 1000 idle,
+    /// 0 full. Peers are told, and lean on the cache accordingly. Memory and descriptors are spent by connections, whatever
+    /// is asked on them, and do not count.
+    pub fn spare_permille(&self) -> u16 {
+        if [Reason::Bandwidth, Reason::Fanout, Reason::Busy].iter().any(|reason| self.closed[*reason as usize]) {
+            return 0;
+        }
+        let spent = |of: u64, max: u64| of.saturating_mul(1_000) / max.max(1);
+        let bytes = self.room.bytes_per_s_max.saturating_sub(self.room.bytes_per_s);
+        let most = spent(self.load.busy_permille.into(), self.busy_max().min(1_000))
+            .max(spent(self.fanout.micros(), self.budget.fanout_max.micros()))
+            .max(spent(bytes, self.room.bytes_per_s_max));
+        1_000 - most.min(1_000) as u16
+    }
+
     /// One more viewer asks to be served: books it, or says why not. Cost: some arithmetic.
     pub fn join(&mut self) -> Result<(), Reason> {
         if let Some(reason) = self.closed() {
@@ -344,6 +359,25 @@ mod tests {
         let mib_left = [64, 1, 0, 1, 15, 16, 1];
         let room = |mib: u16| Room { memory_bytes: u64::from(mib) << 20, ..Room::UNLIMITED };
         assert_eq!(drawn(&mib_left, |admission, mib| admission.room(room(mib))), "--mmm--");
+    }
+
+    #[test]
+    fn what_is_left_is_what_is_left_of_the_scarcest() {
+        let mut admission = Admission::new(Budget::default());
+        assert_eq!(admission.spare_permille(), 1_000);
+        admission.measured(load(5_000, 450));
+        assert_eq!(admission.spare_permille(), 500, "half of the 900 that may be");
+        let room = |left| Room { bytes_per_s: left, bytes_per_s_max: 1_000, ..Room::UNLIMITED };
+        admission.room(room(300));
+        assert_eq!(admission.spare_permille(), 300);
+        admission.room(Room { memory_bytes: 0, ..room(700) });
+        assert_eq!(admission.spare_permille(), 500, "memory is not what chunks spend");
+        admission.measured(load(5_000, 900));
+        admission.measured(load(5_000, 850));
+        assert_eq!(admission.spare_permille(), 0, "closed until it is down at 810");
+        let mut unlimited = Admission::new(Budget { busy_permille_max: 1_000, ..Budget::default() });
+        unlimited.measured(load(5_000, 600));
+        assert_eq!(unlimited.spare_permille(), 400);
     }
 
     #[test]

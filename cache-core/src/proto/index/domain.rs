@@ -13,7 +13,8 @@ use crate::time::{Span, Time};
 use crate::units::StreamId;
 use crate::wire::datagram::Message;
 use crate::wire::index::{
-    CacheKeys, CachePull, CacheReport, CacheReportAck, CacheStreams, HoldState, Resolve, Resolved, StreamKey,
+    CacheKeys, CachePull, CacheReport, CacheReportAck, CacheStreams, HeldStream, HoldState, Resolve, Resolved,
+    StreamKey,
 };
 use crate::wire::route::{LocateStream, StreamAnnounce};
 use crate::wire::{List, RefusalReason, StreamName};
@@ -42,7 +43,8 @@ impl Index {
         CacheReportAck { others: List::first_of(others) }.into()
     }
 
-    /// What a cache holds. A cache that still has an older publisher than another one is told to fetch from there.
+    /// What a cache holds. A cache that still has an older publisher than another one is told to fetch from there. One whose stream
+    /// has no keys here is not known well enough: what it told of them was lost, and it tells them again.
     pub(super) fn cache_streams(&mut self, now: Time, report: &CacheStreams) -> Answer {
         let Some(news) = self.caches.holds(now, report.advertise, &report.streams) else {
             return Answer::refuse(RefusalReason::NotJoined);
@@ -61,6 +63,10 @@ impl Index {
                     self.order_pull(now, held.stream, report.advertise, &parents);
                 }
             }
+        }
+        let has_chunks = |held: &HeldStream| matches!(held.state, HoldState::Origin | HoldState::Relay);
+        if report.streams.iter().any(|held| has_chunks(held) && self.terms.keys(now, held.stream).is_empty()) {
+            return Answer::refuse(RefusalReason::NotJoined);
         }
         CacheReportAck { others: List::new() }.into()
     }

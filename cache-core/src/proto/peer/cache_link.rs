@@ -14,9 +14,11 @@ use std::net::SocketAddr;
 use super::config::Tuning;
 use super::event::LinkId;
 use super::handshake::{Ourselves, hello};
+use super::help::Help;
 use super::requests::request_frames;
 use super::turn::Turn;
 use crate::limits::CACHES_PER_ANSWER_MAX;
+use crate::peer_id::PeerId;
 use crate::time::{Span, Time};
 use crate::units::{ChunkSeq, StreamId};
 use crate::wire::exchange::{Open, StreamInfo, Unavailable};
@@ -77,11 +79,13 @@ pub(super) struct CacheLink {
     retry: Span,
     rest: Span,
     stage: Stage,
+    /// What the cache of the present link says that it has left.
+    help: Help,
 }
 
 impl CacheLink {
     /// No cache known.
-    pub(super) const fn new() -> CacheLink {
+    pub(super) fn new() -> CacheLink {
         CacheLink {
             caches: Vec::new(),
             at: 0,
@@ -90,16 +94,19 @@ impl CacheLink {
             retry: Span::ZERO,
             rest: REST_FIRST,
             stage: Stage::Resting { until: Time::ZERO },
+            help: Help::default(),
         }
     }
 
-    /// The index's list, best first. A link that stands is kept.
+    /// The index's list, best first. A link that stands is kept, and so is the old list when the new one is empty.
     pub(super) fn caches(&mut self, caches: &[SocketAddr]) {
+        if caches.is_empty() {
+            return;
+        }
         let present = self.address();
         self.caches = caches.iter().copied().take(CACHES_MAX).collect();
         self.at = present.and_then(|addr| self.caches.iter().position(|c| *c == addr)).unwrap_or(0);
-        if let (Some(addr), Some(first)) = (present, self.caches.first())
-            && *first != addr
+        if let Some(addr) = present
             && !self.caches.contains(&addr)
         {
             self.caches.insert(0, addr);
@@ -126,6 +133,21 @@ impl CacheLink {
             | Stage::Greeting { link, .. }
             | Stage::Opening { link, .. }
             | Stage::Open { link, .. } => Some(link),
+        }
+    }
+
+    /// What the cache says that it has left.
+    pub(super) const fn help(&self) -> Help {
+        self.help
+    }
+
+    /// Asks the open cache how much it has left, when it is time to. The answer says where to begin as well, and is
+    /// passed over by who has begun.
+    pub(super) fn ask_help(&mut self, t: &mut Turn<'_>, me: PeerId) {
+        if let Stage::Open { link, .. } = self.stage
+            && self.help.is_due(t.now, me)
+        {
+            t.send(link, open_frame(t));
         }
     }
 
@@ -216,6 +238,7 @@ impl CacheLink {
                 if info.stream == stream =>
             {
                 self.stage = Stage::Open { link, heard: t.now, probed: None };
+                self.help.said(t.now, info.spare_permille);
                 (self.failures, self.sent_on) = (0, 0);
                 (self.retry, self.rest) = (Span::ZERO, REST_FIRST);
                 CacheEvent::Info(info)
@@ -273,6 +296,7 @@ impl CacheLink {
     pub(super) fn fail(&mut self, t: &mut Turn<'_>, close: bool) -> CacheEvent {
         let Some(link) = self.link() else { return CacheEvent::Nothing };
         t.stats.cache_failovers += 1;
+        self.help = Help::default();
         if close {
             t.close(link);
         }
@@ -309,7 +333,6 @@ mod tests {
     use super::super::event::Output;
     use super::super::turn::TestWorld;
     use super::*;
-    use crate::peer_id::PeerId;
     use crate::time::WallClock;
     use crate::units::Epoch;
     use crate::wire::exchange::{TryInstead, Welcome};
@@ -326,7 +349,10 @@ mod tests {
     fn info() -> Frame {
         let seq = ChunkSeq::new(100);
         let clock = WallClock::from_micros(0);
-        StreamInfo { stream: STREAM, epoch: Epoch(1), oldest: seq, head: seq, head_published: clock, begin: seq }.into()
+        let (oldest, head, begin, spare_permille) = (seq, seq, seq, 500);
+        let info =
+            StreamInfo { stream: STREAM, epoch: Epoch(1), oldest, head, head_published: clock, begin, spare_permille };
+        info.into()
     }
 
     fn welcome() -> Frame {

@@ -225,6 +225,9 @@ impl Conductor {
         if w.playout.is_ended() {
             return self.finish(t, End::StreamEnded);
         }
+        if !w.playout.is_waiting() {
+            self.cache.ask_help(t, self.join.id());
+        }
         if w.buffer.map().base() > base {
             self.scheduler.requests.forget_before(w.buffer.map().base());
             t.out.push(Output::Forget { before: w.buffer.map().base() });
@@ -236,6 +239,7 @@ impl Conductor {
             buffer: &w.buffer,
             head: &w.head,
             playout: &w.playout,
+            help: self.cache.help(),
             began: w.began,
         };
         let mut struck = std::mem::take(&mut self.struck);

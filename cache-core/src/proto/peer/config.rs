@@ -175,8 +175,8 @@ tuning! {
     request_strikes_max: u32,
     /// How the urgent zone is read.
     urgent_zone: UrgentZone,
-    /// An urgent chunk is asked of the cache when less than this is left before it is played. Our guess: two tries at
-    /// a cache.
+    /// An urgent chunk is asked of the cache when less than this is left before it is played; two thirds of it at a
+    /// cache that is full, eleven tenths at an idle one. Our guess: two tries at a cache.
     cache_reserve_ms: u64,
     /// Longest wait for a chunk from the cache once it is published. Our guess.
     cache_timeout_ms: u64,

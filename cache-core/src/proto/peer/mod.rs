@@ -22,6 +22,7 @@
 //! | `join` | the dialogue with route and index servers | 3.1.1 |
 //! | `members`, `handshake`, `partners`, `worth`, together `neighbourhood` | who is known, how links begin, who stays | 3.1.3-3.1.5, eq. (3) |
 //! | `cache_link` | the link to the cache and the next one when it fails | 3.1.2 |
+//! | `help` | how far the cache is leaned on, by what it says it has left | our own |
 //! | `play_buffer`, `head`, `playout` | the window, the newest chunk, the clock | 3.2.1, 3.2.2 |
 //! | `scheduler`, `urgent`, `rarest`, `request_rate`, `requests` | which chunk is asked of whom | 3.2.3, eqs. (4), (5) |
 //! | `slots`, `few` | sets of a window's chunks as words; short lists by keys | |
@@ -48,6 +49,7 @@ mod delivery;
 mod few;
 mod handshake;
 mod head;
+mod help;
 mod join;
 mod members;
 mod neighbourhood;

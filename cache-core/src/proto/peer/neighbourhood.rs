@@ -118,10 +118,12 @@ impl Neighbourhood {
     fn refill(&mut self, t: &mut Turn<'_>, me: PeerId, size: u32) {
         let wanted = t.tuning().partners_wanted(size);
         let nearest = self.partners.ids().map(|id| me.tier(id)).max().unwrap_or(Tier::ELSEWHERE);
+        // Who has nobody at all was cut off, most likely, and not all the others gone: it tries them again sooner.
+        let sooner = if self.partners.len() == 0 { t.tuning().redial_ms / 3 * 2 } else { 0 };
         while me != PeerId::NONE && self.partners.len() + self.handshakes.dialled() < wanted {
             let last_place = self.partners.len() + self.handshakes.dialled() + 1 == wanted;
             let outside = (last_place && !self.partners.any_outside(me, nearest)).then_some(nearest);
-            let Some(entry) = self.members.pick(t.now, me, outside, t.rng) else { return };
+            let Some(entry) = self.members.pick(t.in_ms(sooner), me, outside, t.rng) else { return };
             self.handshakes.dial(t, entry);
         }
     }
@@ -142,6 +144,52 @@ impl Neighbourhood {
     fn avoid(&mut self, t: &Turn<'_>, partner: &Partner) {
         if let Some(addr) = partner.addr {
             self.members.avoid(addr, t.in_ms(t.tuning().redial_ms));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::super::event::Output;
+    use super::super::turn::TestWorld;
+    use super::*;
+    use crate::units::ChunkSeq;
+
+    fn entry(n: u16) -> PeerEntry {
+        let peer = PeerId::from_bits(n.into()).expect("small");
+        PeerEntry { peer, addr: SocketAddr::from(([10, 0, 0, 1], n)) }
+    }
+
+    /// The links that are dialled now.
+    fn dials(near: &mut Neighbourhood, world: &mut TestWorld) -> Vec<LinkId> {
+        near.partners.heard(LinkId(99), world.now);
+        near.tick(&mut world.turn(), entry(1).peer, 10, &BufferMap::new(ChunkSeq::FIRST));
+        let dial = |output| if let Output::Connect { link, .. } = output { Some(link) } else { None };
+        world.outputs().into_iter().filter_map(dial).collect()
+    }
+
+    #[test]
+    fn who_has_nobody_at_all_tries_those_again_sooner_who_did_not_answer() {
+        for alone in [true, false] {
+            let (mut world, mut near) = (TestWorld::new(Tuning::default()), Neighbourhood::default());
+            if !alone {
+                let mut t = world.turn();
+                let partner = Partner::new(&t, (entry(9).peer, None), entry(9).addr, false);
+                near.partners.add(&mut t, LinkId(99), partner, &BufferMap::new(ChunkSeq::FIRST));
+            }
+            near.members.learn(&entry(2), world.now);
+            let first = dials(&mut near, &mut world);
+            assert_eq!(first.len(), 1);
+            near.handshakes.closed(&mut world.turn(), first[0], &mut near.members);
+            near.members.learn(&entry(2), world.now);
+            let mut again = |ms| {
+                world.pass(ms);
+                dials(&mut near, &mut world).len()
+            };
+            assert_eq!([again(3_000), again(400)], [0, usize::from(alone)], "alone: {alone}");
+            assert_eq!(again(6_600), usize::from(!alone), "after 10 s by everybody");
         }
     }
 }

@@ -6,12 +6,14 @@
 //!                                +--the last chunk was played--> Ended
 //! ```
 //! The first chunk is played at once when enough are held; each next one when the one before has lasted. A chunk that
-//! exists and is not here when it is due is *missed*, and play-out goes on without it; when nothing newer exists the
+//! exists and is not here when it is due is *missed*, and play-out goes on without it (a long hole is left out at once by who is
+//! farther behind than the play delay); when nothing newer exists the
 //! publisher is silent, and play-out stands still (a *stall*) until it goes on.
 //!
 //! *Lag* is how long after its publishing a chunk is played. Its target is the lag of the first chunk, but not below
-//! the play delay: chunks need that time to travel. After a stall play-out resumes with that lag; after an interruption
-//! of the peer itself (stopped, suspended) it skips what became stale.
+//! the play delay: chunks need that time to travel. After a stall what is staler than that lag is left out, and play-out goes
+//! on as soon as its chunks have had the play delay to travel: a viewer who began farther behind waits no longer than others.
+//! After an interruption of the peer itself (stopped, suspended) it skips what became stale.
 //!
 //! Clocks drift, so that the lag would drain or grow for ever: above its target each chunk lasts up to `slew_permille`
 //! shorter, below a third of the play delay (our guess; or below the first chunk's lag, if that was less) longer. In
@@ -24,6 +26,10 @@ use super::play_buffer::PlayBuffer;
 use super::turn::Turn;
 use crate::time::{Span, Time};
 use crate::units::{CHUNK_SPAN, ChunkSeq};
+
+/// So many chunks missing in a row are left out at once by a viewer who has the lag to spare. Our guess: a second; fewer are one
+/// late source.
+const HOLE_MIN: u64 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -40,6 +46,8 @@ pub(super) struct Playout {
     /// Whether the first chunk has been played: it is not counted as due.
     begun: bool,
     target_us: i64,
+    /// The play delay: the least target.
+    delay_us: i64,
     /// Below this lag chunks last longer.
     floor_us: i64,
     /// What is held when play-out begins: it is needed at once.
@@ -53,6 +61,8 @@ pub(super) struct Pace {
     pub(super) reserve: Span,
     /// Each time this passes, more peers seed a chunk.
     pub(super) seed_step: Span,
+    /// What a chunk takes from the cache, as far as is known: asked for later it comes too late.
+    pub(super) takes: Span,
 }
 
 impl Playout {
@@ -60,7 +70,7 @@ impl Playout {
     pub(super) fn new(tuning: &Tuning) -> Playout {
         let delay_us = tuning.play_delay().micros() as i64;
         let startup = CHUNK_SPAN.times(tuning.startup_chunks);
-        Playout { phase: Phase::Waiting, begun: false, target_us: delay_us, floor_us: delay_us / 3, startup }
+        Playout { phase: Phase::Waiting, begun: false, target_us: delay_us, delay_us, floor_us: delay_us / 3, startup }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -109,7 +119,7 @@ impl Playout {
             Phase::Playing { due } => due.after(ahead).since(now),
             // So many in a row are held before it goes on, or it would leave out one after the other for ever.
             Phase::Stalled => {
-                Span::from_micros((self.target_us - head.age_us(seq, now)).max(0) as u64).minus(self.startup)
+                Span::from_micros((self.delay_us - head.age_us(seq, now)).max(0) as u64).minus(self.startup)
             }
             Phase::Waiting | Phase::Ended => ahead.minus(self.startup),
         }
@@ -118,16 +128,23 @@ impl Playout {
     /// The configured reserve and step, cut down to a third and a sixth (our guess) of a lag that is shorter than
     /// planned: who joins a stream in its first seconds has little behind the head.
     pub(super) fn pace(&self, position: ChunkSeq, head: &Head, tuning: &Tuning, now: Time) -> Pace {
-        let lag = match self.phase {
+        let lag = self.lag(position, head, now);
+        let part = |of: u64| Span::from_micros(lag.micros() / of);
+        Pace {
+            takes: Span::ZERO,
+            reserve: tuning.cache_reserve().min(part(3)),
+            seed_step: Span::from_millis(tuning.seed_step_ms).min(part(6)).max(CHUNK_SPAN),
+        }
+    }
+
+    /// How far behind the publisher play-out is.
+    pub(super) fn lag(&self, position: ChunkSeq, head: &Head, now: Time) -> Span {
+        let lag_us = match self.phase {
             Phase::Playing { due } => head.age_us(position, due),
             Phase::Waiting => head.age_us(position, now),
             Phase::Stalled | Phase::Ended => self.target_us,
         };
-        let part = |of: u64| Span::from_micros(lag.max(0) as u64 / of);
-        Pace {
-            reserve: tuning.cache_reserve().min(part(3)),
-            seed_step: Span::from_millis(tuning.seed_step_ms).min(part(6)).max(CHUNK_SPAN),
-        }
+        Span::from_micros(lag_us.max(0) as u64)
     }
 
     fn play(&mut self, t: &mut Turn<'_>, due: Time, buffer: &mut PlayBuffer, head: &Head) -> Phase {
@@ -143,6 +160,13 @@ impl Playout {
         let seq = buffer.position();
         let held = buffer.held(seq).filter(|_| buffer.gate_is_open());
         let exists = head.newest() >= seq && buffer.gate_is_open();
+        if held.is_none()
+            && exists
+            && let Some(hole) = self.hole(due, t.tuning().startup_chunks, buffer, head)
+        {
+            self.skip(t, hole, buffer, head);
+            return Phase::Playing { due };
+        }
         let lasts = match held {
             Some(held) => {
                 t.out.push(Output::Play { seq });
@@ -166,6 +190,18 @@ impl Playout {
         Phase::Playing { due: due.after(self.slewed(lasts, lag, t.tuning().slew_permille)) }
     }
 
+    /// Chunks until play-out can go on with `enough` in a row, when so many are missing that nobody is likely to have them (a cache
+    /// was dead while they came) and what follows is still farther behind the publisher than it has to be.
+    fn hole(&self, due: Time, enough: u64, buffer: &PlayBuffer, head: &Head) -> Option<u64> {
+        let (position, map) = (buffer.position(), buffer.map());
+        let left = buffer.end().since(position).unwrap_or(0);
+        let hole = (HOLE_MIN..left).find(|n| map.holds(position.ahead(*n)))?;
+        let next = position.ahead(hole);
+        let empty = !(0..HOLE_MIN).any(|n| map.holds(position.ahead(n)));
+        let goes_on = (0..enough).all(|n| map.holds(next.ahead(n)));
+        (empty && goes_on && head.age_us(next, due) >= self.delay_us).then_some(hole)
+    }
+
     fn slewed(&self, lasts: Span, lag_us: i64, permille: u64) -> Span {
         let correction = Span::from_micros(lasts.micros() * permille / 1_000);
         if lag_us > self.target_us + CHUNK_SPAN.micros() as i64 {
@@ -177,7 +213,8 @@ impl Playout {
         }
     }
 
-    /// After a stall: leaves out what is staler than the target's lag, and goes on when enough is held again.
+    /// After a stall: leaves out what is staler than the target's lag, and goes on when enough is held again. The lag may be
+    /// less than before then, never below the play delay.
     fn resume(&mut self, t: &mut Turn<'_>, buffer: &mut PlayBuffer, head: &Head) {
         if buffer.is_past_end() {
             self.phase = Phase::Ended;
@@ -185,7 +222,9 @@ impl Playout {
             let stale = head.age_us(buffer.position(), t.now) - self.target_us;
             self.skip(t, stale.max(0) as u64 / CHUNK_SPAN.micros(), buffer, head);
             if buffer.is_ready(t.tuning().startup_chunks) {
-                let early = self.target_us - head.age_us(buffer.position(), t.now);
+                let age = head.age_us(buffer.position(), t.now);
+                let early = self.delay_us - age;
+                self.target_us = self.delay_us.max(age);
                 self.phase = Phase::Playing { due: t.now.after(Span::from_micros(early.max(0) as u64)) };
             }
         }
@@ -286,6 +325,21 @@ mod tests {
     }
 
     #[test]
+    fn a_long_hole_is_left_out_at_once_by_who_has_the_lag_to_spare() {
+        let hole = format!("#####{}#####", ".".repeat(20));
+        let mut player = Player::new(&hole);
+        player.head = Head::new(ChunkSeq::new(160), player.world.now);
+        player.run(1_200);
+        assert_eq!(player.names(), ["100", "101", "102", "103", "104", "125", "126"]);
+        let stats = &player.world.stats;
+        assert_eq!((stats.chunks_due, stats.chunks_played, stats.chunks_skipped), (26, 6, 20));
+        // Who would then be nearer to the publisher than the play delay waits.
+        let mut player = Player::new(&hole);
+        player.run(1_200);
+        assert_eq!(player.names()[5..], ["-105", "-106"]);
+    }
+
+    #[test]
     fn a_silent_publisher_is_waited_for_and_the_lag_is_as_before() {
         let mut player = Player::new(&"#".repeat(31));
         player.run(20_000);
@@ -302,6 +356,22 @@ mod tests {
         player.run(400);
         assert_eq!(player.names()[31..], ["131", "132", "133"]);
         assert_eq!((player.world.stats.continuity(), player.world.stats.chunks_skipped), (1.0, 0));
+    }
+
+    #[test]
+    fn who_began_farther_behind_does_not_wait_for_that_lag_again() {
+        let mut player = Player::new(&"#".repeat(56));
+        player.head = Head::new(ChunkSeq::new(155), player.world.now);
+        player.run(20_000);
+        assert!(player.playout.is_stalled() && player.playout.target_us == 11_000_000, "{:?}", player.playout);
+        for seq in 156..161 {
+            player.insert(seq..seq + 1).run(200);
+        }
+        player.run(4_900);
+        assert_eq!(player.names().len(), 56);
+        player.run(150);
+        assert_eq!(player.names()[56..], ["156"], "6 s after it came");
+        assert_eq!(player.playout.target_us, player.playout.delay_us);
     }
 
     #[test]

@@ -134,6 +134,14 @@ impl Quality {
         self.open == Span::ZERO && self.last.is_some_and(|last| now <= last.until.after(STILL_AFTER))
     }
 
+    /// For how long nothing has been shown at `now`, chunks missed included; zero while something is. Before the first chunk
+    /// it counts from the start.
+    pub fn standing(&self, now: Time) -> Span {
+        let Some(last) = self.last else { return now.since(self.started) };
+        let late = now.since(last.until);
+        if late > STILL_AFTER { self.open.plus(late) } else { self.open }
+    }
+
     /// Takes in the time since the chunk before, and chunks that were left out in front of `seq`.
     fn pass(&mut self, now: Time, seq: ChunkSeq) {
         let Some(last) = self.last else { return };
@@ -277,6 +285,15 @@ mod tests {
         quality.played(at(1_490), ChunkSeq::new(9), SPAN);
         assert_eq!(quality.counts().stalls, 0);
         assert!(quality.is_playing(at(1_700)) && !quality.is_playing(at(1_800)));
+    }
+
+    #[test]
+    fn who_stands_still_is_told_from_who_misses_a_chunk() {
+        let standing = |drawing, ms| seen(drawing).standing(at(ms)).millis();
+        assert_eq!((standing("####", 1_900), standing("####", 2_000)), (0, 200));
+        assert_eq!((standing("##..", 1_800), standing("##..", 2_500)), (400, 1_100), "the missed ones count");
+        assert_eq!(standing("##..#", 2_000), 0);
+        assert_eq!(Quality::new(at(400)).standing(at(1_000)).millis(), 600);
     }
 
     #[test]

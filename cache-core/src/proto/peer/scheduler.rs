@@ -13,6 +13,7 @@ use super::cache_link::CacheLink;
 use super::config::Tuning;
 use super::event::LinkId;
 use super::head::Head;
+use super::help::Help;
 use super::members::Members;
 use super::partners::Partners;
 use super::play_buffer::PlayBuffer;
@@ -35,6 +36,10 @@ const CACHE_OPEN_MAX: usize = 64;
 /// How often the patience with a cache that is late is doubled. Our guess: three times is long enough for any queue in
 /// front of a cache that is worth waiting for.
 const CACHE_DOUBLINGS_MAX: u32 = 3;
+
+/// A peer that has no partner so long after it began is cut off from the others: what they seed does not reach it, and it fetches
+/// everything itself. Our guess: longer than first links take.
+const ALONE: Span = Span::from_secs(3);
 
 /// What a partner's chunks are taken to need before the first has come. Our guess: a round trip and a chunk's sending.
 const DELIVERY_UNKNOWN: Span = Span::from_millis(250);
@@ -64,6 +69,8 @@ pub(super) struct View<'a> {
     pub(super) buffer: &'a PlayBuffer,
     pub(super) head: &'a Head,
     pub(super) playout: &'a Playout,
+    /// What the cache says that it has left.
+    pub(super) help: Help,
     /// When the peer began to want chunks.
     pub(super) began: Time,
 }
@@ -308,7 +315,9 @@ impl Scheduler {
         for slot in missing.and(Slots::range(0, ahead)).without(not_for_cache).iter() {
             let seq = self.base.ahead(slot);
             let at_partner = self.requests.is_open_at_partner(seq);
-            let last_resort = seq <= newest && urgent::needs_cache(view.left(seq, t.now), pace.reserve, at_partner);
+            let left = view.left(seq, t.now);
+            let in_hand = at_partner && left >= pace.takes;
+            let last_resort = seq <= newest && urgent::needs_cache(left, pace.reserve, in_hand);
             let may_seed = !at_partner && !announced.contains(slot);
             if !(last_resort || may_seed && view.seeds(seq, partners, pace.seed_step, t.now)) {
                 continue;
@@ -332,7 +341,9 @@ impl View<'_> {
     }
 
     fn pace(&self, t: &Turn<'_>) -> super::playout::Pace {
-        self.playout.pace(self.buffer.position(), self.head, t.tuning(), t.now)
+        let position = self.buffer.position();
+        let lag = self.playout.lag(position, self.head, t.now);
+        self.help.pace(self.playout.pace(position, self.head, t.tuning(), t.now), lag)
     }
 
     /// The first slot from `first` on that waits for a near partner.
@@ -345,6 +356,9 @@ impl View<'_> {
     /// Whether this peer is to fetch `seq`, which no partner announces, from the cache for the others: its rank and the
     /// time since it was published (or we began) make it responsible.
     fn seeds(&self, seq: ChunkSeq, partners: &Partners, step: Span, now: Time) -> bool {
+        if partners.len() == 0 && now.since(self.began) >= ALONE {
+            return true;
+        }
         let age = Span::from_micros(self.head.age_us(seq, now).max(0) as u64);
         let waited = age.min(now.since(self.began));
         seeding::is_responsible(seq, self.me, partners.ids().chain(self.members.ids()), waited, step)

@@ -50,7 +50,7 @@ pub struct Stats {
     pub chunks_played: u64,
     /// Those that were not there.
     pub chunks_missed: u64,
-    /// Those left out after an interruption of the peer itself.
+    /// Those left out: after an interruption of the peer itself, or in a long hole.
     pub chunks_skipped: u64,
     /// Times that play-out stood still: the publisher was silent, or the peer was interrupted.
     pub stalls: u64,

@@ -29,6 +29,12 @@ const AHEAD_MAX: Span = Span::from_millis(300);
 /// A chunk that the driver has held for so long is stuck: its receiver is slow, not the uplink. Our guess.
 const STUCK: Span = Span::from_secs(1);
 
+/// Through a slow uplink that takes longer: as long as so many chunks need at what it was measured to carry, up to a bound
+/// that somebody who reads nothing can make use of. Our guesses. Otherwise all that goes through it would seem stuck, more would be
+/// handed over for each link, and what this peer asks for itself would wait behind that.
+const STUCK_CHUNKS: u64 = 4;
+const STUCK_MAX: Span = Span::from_secs(4);
+
 /// Shortest time over which the uplink is measured. Our guess.
 const MEASURED_MIN: Span = Span::from_millis(100);
 
@@ -210,8 +216,14 @@ impl Upload {
 
     /// Bytes with the driver that the uplink, not a slow receiver, holds up.
     fn ahead(&self, now: Time) -> u64 {
-        let going = self.queues.values().flat_map(|queue| &queue.sending).filter(|s| s.since.after(STUCK) > now);
-        going.map(|s| s.bytes).sum()
+        let sending = self.queues.values().flat_map(|queue| &queue.sending);
+        sending.filter(|s| s.since.after(self.stuck_after(s.bytes)) > now).map(|s| s.bytes).sum()
+    }
+
+    /// How long a chunk of `bytes` may take before its receiver, and not the uplink, is what is slow.
+    fn stuck_after(&self, bytes: u64) -> Span {
+        let needs_us = bytes.saturating_mul(STUCK_CHUNKS * 1_000_000).checked_div(self.meter.rate);
+        Span::from_micros(needs_us.unwrap_or(0)).min(STUCK_MAX).max(STUCK)
     }
 
     /// When [`Upload::pump`] has something to do that no input brings about: the upload granted has grown enough.
@@ -346,6 +358,24 @@ mod tests {
         ask(&mut upload, &mut world, &buffer, 1, &[(100, 1)]);
         assert_eq!(said(&mut world), ["1>100", "1>101"]);
         assert_eq!(world.stats.uploads_repeated, 4);
+    }
+
+    #[test]
+    fn a_slow_uplink_is_not_taken_for_a_slow_receiver() {
+        let (mut world, mut upload, buffer) =
+            (TestWorld::new(Tuning::default()), Upload::default(), drawn(100, "####"));
+        ask(&mut upload, &mut world, &buffer, 1, &[(100, 1)]);
+        assert_eq!(said(&mut world), ["1>100"]);
+        world.pass(1_500);
+        upload.sent(&mut world.turn(), LinkId(1), ChunkSeq::new(100));
+        ask(&mut upload, &mut world, &buffer, 2, &[(101, 1)]);
+        assert_eq!(said(&mut world), ["2>101"]);
+        world.pass(1_200);
+        ask(&mut upload, &mut world, &buffer, 3, &[(102, 1)]);
+        assert_eq!(said(&mut world), ["3:Busy 102+1"], "the one before takes 1.5 s as well");
+        world.pass(3_000);
+        ask(&mut upload, &mut world, &buffer, 3, &[(102, 1)]);
+        assert_eq!(said(&mut world), ["3>102"], "but not longer than that");
     }
 
     #[test]

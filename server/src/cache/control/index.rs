@@ -160,7 +160,8 @@ impl IndexClient {
         let rest = held.split_off(held.len().min(PER_MESSAGE));
         let first = CacheStreams { advertise: hub.advertise, streams: List::first_of(held) };
         let answer = self.ask(hub.clock.now(), first, None, STREAMS_WITHIN).await;
-        let known = !matches!(answer, Some(Message::Refused(no)) if no.reason == RefusalReason::NotJoined);
+        // Without an answer it may have been restarted meanwhile, and answer the report: then nobody would tell it.
+        let known = answer.is_some_and(|said| !said.refuses(RefusalReason::NotJoined));
         if known {
             self.tell_streams(hub.advertise, rest);
         }

@@ -129,6 +129,7 @@ impl Shard {
             head,
             head_published: newest.meta.published,
             begin: begin(&shelf, u64::from(back))?,
+            spare_permille: self.admission.spare_permille(),
         })
     }
 

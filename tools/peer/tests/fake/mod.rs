@@ -242,6 +242,7 @@ impl Servers {
                 head: ChunkSeq::new(head),
                 head_published: state.header(head).published,
                 begin: ChunkSeq::new(begin),
+                spare_permille: 500,
             },
         );
     }

@@ -105,12 +105,14 @@ pub enum Fact {
         /// Whose.
         node: u32,
     },
-    /// A viewer does not play, so long after the last fault.
+    /// A viewer is shown nothing, so long after the last fault.
     Standing {
         /// Who.
         node: u32,
         /// Since the last fault ended.
         after: Span,
+        /// For how long it has been shown nothing.
+        still: Span,
     },
     /// The sums of all peers and of the network, chunk bytes between peers.
     Accounts(Accounts),

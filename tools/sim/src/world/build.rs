@@ -122,7 +122,6 @@ impl World {
             alive: Vec::new(),
             place_of: Vec::new(),
             deferred: Default::default(),
-            throttled: Default::default(),
             coming_back: Default::default(),
             luck: chance::stream(seed, "audience"),
             events: 0,

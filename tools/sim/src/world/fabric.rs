@@ -14,6 +14,7 @@
 //! What is left out: congestion control (a link takes the rate that both access links leave at once), buffers that
 //! overflow, the sharing of an uplink by several chunks at a time (one follows the other).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use cache_core::prng::{Prng, mix};
@@ -23,10 +24,11 @@ use cache_core::wire::{Datagram, FRAME_HEAD_BYTES, Frame};
 
 use super::chunks::Chunks;
 use super::event::{Event, What};
+use super::partitions::Partition;
 use super::place::{self, Map, Owner, Point};
 use super::queue::Queue;
+use super::throttles::Throttles;
 use crate::invariants::{Fact, Invariants};
-use crate::scenario::Who;
 
 /// What a lost packet costs on a link beside a round trip: the least retransmission timeout of common stacks.
 pub(crate) const RETRANSMIT_US: u64 = 200_000;
@@ -104,6 +106,13 @@ impl Host {
         (begin, self.up_free)
     }
 
+    /// The same while the uplink is throttled.
+    fn occupy_throttled_up(&mut self, now: u64, bytes: u64, throttles: &Throttles) -> (u64, u64) {
+        let begin = self.up_free.max(now);
+        self.up_free = throttles.through(self.up_bps, begin, bytes);
+        (begin, self.up_free)
+    }
+
     /// Takes the downlink for `bytes` whose last one would be there `now`: when it is.
     ///
     /// `largest_us` is the time of the largest message, which may have begun so long ago: a small one that arrives while it
@@ -146,15 +155,8 @@ pub(crate) struct Link {
     delay_us: u32,
     /// Events that name it.
     pending: u32,
-}
-
-/// Two groups between which nothing passes.
-#[derive(Debug)]
-pub(crate) struct Partition {
-    pub(crate) from: Who,
-    pub(crate) to: Who,
-    pub(crate) one_way: bool,
-    pub(crate) until: Time,
+    /// A partition has held something up on it.
+    pub(crate) held: bool,
 }
 
 /// Bytes on the network. Chunk bytes are those of whole frames, as machines count them.
@@ -195,6 +197,10 @@ pub(crate) struct Fabric {
     pub(crate) chunks: Chunks,
     pub(crate) map: Map,
     pub(crate) partitions: Vec<Partition>,
+    /// When the last of what partitions have held up so far is sent again.
+    pub(crate) held_until: Time,
+    /// Of the nodes whose uplinks are cut at present.
+    pub(crate) throttles: BTreeMap<u32, Throttles>,
     pub(crate) traffic: Traffic,
     pub(crate) invariants: Invariants,
     pub(crate) digest: u64,
@@ -236,6 +242,8 @@ impl Fabric {
             free: Vec::new(),
             chunks,
             partitions: Vec::new(),
+            held_until: Time::ZERO,
+            throttles: BTreeMap::new(),
             traffic: Traffic::default(),
             invariants,
             digest: 0,
@@ -306,35 +314,16 @@ impl Fabric {
         base + self.rng.below(most as usize + 1) as u64
     }
 
-    /// Until when nothing passes from one node to another; `None`: it passes.
-    fn cut_off(&self, from: u32, to: u32) -> Option<Time> {
-        if self.partitions.is_empty() {
-            return None;
-        }
-        let is = |node: u32, who: Who| {
-            let host = self.host(node);
-            match who {
-                Who::Publisher => host.role == Role::Publisher,
-                Who::Route => host.role == Role::Route,
-                Who::Index(domain) => host.role == Role::Index(domain),
-                Who::Cache(number) => host.role == Role::Cache(number),
-                Who::Peers => host.role == Role::Peer,
-                Who::Region(region) => host.role == Role::Peer && host.region == region,
-            }
-        };
-        let cuts = |p: &&Partition| {
-            p.until > self.now
-                && ((is(from, p.from) && is(to, p.to)) || (!p.one_way && is(from, p.to) && is(to, p.from)))
-        };
-        self.partitions.iter().filter(cuts).map(|p| p.until).max()
-    }
-
     /// When `bytes` sent now by `from` would be at `to`, and when the last one leaves.
     fn transmit(&mut self, from: u32, to: u32, bytes: u64, base_us: u64) -> (u64, u64) {
         let delay = self.delay_us(base_us);
         let down_bps = self.host(to).down_bps;
         let now = self.now.micros();
-        let (begin, end) = self.hosts[from as usize].occupy_up(now, bytes);
+        let host = &mut self.hosts[from as usize];
+        let (begin, end) = match self.throttles.get(&from) {
+            None => host.occupy_up(now, bytes),
+            Some(throttles) => host.occupy_throttled_up(now, bytes, throttles),
+        };
         (end, (end + delay).max(begin + delay + transmission_us(bytes, down_bps)))
     }
 
@@ -375,6 +364,9 @@ impl Fabric {
 
     /// Whether a message that arrives now must wait for its receiver's downlink; then it is put back.
     pub(crate) fn waits(&mut self, event: Event) -> Option<Event> {
+        if self.is_refused(&event) {
+            return Some(event);
+        }
         let (to, bytes, through) = match &event {
             Event::Datagram { to, bytes, through, .. } => (*to, u64::from(*bytes), *through),
             Event::Link { link, side, through, what } => {
@@ -415,7 +407,9 @@ impl Fabric {
 
     /// How long a chunk takes through a node's uplink.
     pub(crate) fn chunk_transmission(&self, node: u32) -> Span {
-        Span::from_micros(transmission_us(self.wire_bytes_of_chunk(), self.host(node).up_bps))
+        let full = self.host(node).up_bps;
+        let bps = self.throttles.get(&node).map_or(full, |throttles| throttles.bps_at(full, self.now.micros()));
+        Span::from_micros(transmission_us(self.wire_bytes_of_chunk(), bps))
     }
 
     /// Asks for a link; `name` is what the dialler calls it.
@@ -429,6 +423,7 @@ impl Fabric {
             arrival: [0; 2],
             delay_us,
             pending: 0,
+            held: false,
         };
         let place = match self.free.pop() {
             Some(place) => {
@@ -457,8 +452,11 @@ impl Fabric {
                 arrival += 2 * u64::from(delay_us) + RETRANSMIT_US;
             }
         }
-        if let Some(healed) = self.cut_off(from, to) {
-            arrival = arrival.max(healed.micros().saturating_add(2 * u64::from(delay_us) + RETRANSMIT_US));
+        let again_us = 2 * u64::from(delay_us) + RETRANSMIT_US;
+        let held = self.cut_off(from, to).map(|healed| healed.after(Span::from_micros(again_us)));
+        if let Some(held) = held {
+            self.held_until = self.held_until.max(held);
+            arrival = arrival.max(held.micros());
         }
         if !matches!(what, What::Chunk { .. }) {
             self.count_control(from, to, bytes);
@@ -467,6 +465,7 @@ impl Fabric {
         arrival = arrival.max(link_.arrival[side]);
         link_.arrival[side] = arrival;
         link_.pending += 1;
+        link_.held |= held.is_some();
         self.at(Time::from_micros(arrival), Event::Link { link, side: side as u8, through: false, what });
         Time::from_micros(end)
     }

@@ -5,7 +5,8 @@ use cache_core::time::{Span, Time};
 use super::World;
 use super::build::{index, route};
 use super::event::{Departure, Event};
-use super::fabric::{Partition, Role};
+use super::fabric::Role;
+use super::partitions::Partition;
 use super::server::Machine;
 use crate::scenario::{Trouble, Who};
 
@@ -29,7 +30,8 @@ impl World {
             (Trouble::Kill { who, .. }, true) => self.restart(who, number),
             (Trouble::Stop { who, for_s }, false) => {
                 for node in self.group(who) {
-                    self.fabric.hosts[node as usize].stopped = true;
+                    let host = &mut self.fabric.hosts[node as usize];
+                    host.stopped = host.alive;
                 }
                 ends(self, for_s);
             }
@@ -54,22 +56,23 @@ impl World {
                 }
             }
             (Trouble::Throttle { share, factor, for_s }, false) => {
+                let (until, ppm) = (now.after(span(for_s)), (factor * 1e6) as u64);
                 for node in self.some(share) {
-                    let host = &mut self.fabric.hosts[node as usize];
-                    self.throttled.entry(number).or_default().push((node, host.up_bps));
-                    host.up_bps = ((host.up_bps as f64 * factor) as u64).max(1);
+                    self.fabric.throttles.entry(node).or_default().begin(until, ppm);
                 }
                 ends(self, for_s);
             }
             (Trouble::Throttle { .. }, true) => {
-                for (node, bps) in self.throttled.remove(&number).unwrap_or_default() {
-                    self.fabric.hosts[node as usize].up_bps = bps;
-                }
+                self.fabric.throttles.retain(|_, throttles| {
+                    throttles.end(now);
+                    !throttles.is_empty()
+                });
             }
         }
     }
 
-    /// When the last fault is over; `None` without any, or when one never is.
+    /// When the last fault is over; `None` without any, or when one never is. A partition is over when what it has held up
+    /// is sent again: until then its links stand still as they did in it.
     pub(super) fn faults_over(&self) -> Option<Time> {
         let end = |fault: &crate::scenario::Fault| {
             let lasts = match fault.what {
@@ -83,7 +86,7 @@ impl World {
             Some(self.origin.after(span(fault.at_s + lasts)))
         };
         let ends: Option<Vec<Time>> = self.scenario.faults.iter().map(end).collect();
-        ends?.into_iter().max()
+        ends?.into_iter().max().map(|end| end.max(self.fabric.held_until))
     }
 
     /// A share of the peers that are there.
@@ -158,7 +161,10 @@ impl World {
             return;
         }
         for node in self.group(who) {
-            self.fabric.hosts[node as usize].alive = true;
+            // Killed twice, it is there again when the first one was over.
+            if std::mem::replace(&mut self.fabric.hosts[node as usize].alive, true) {
+                continue;
+            }
             match self.fabric.host(node).role {
                 Role::Cache(at) => self.caches[usize::from(at)].restart(&mut self.fabric),
                 Role::Publisher => self.publisher.start(&mut self.fabric),

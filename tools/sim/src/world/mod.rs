@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `queue`, `event`, `ahead` | what happens next |
 //! | `chance`, `place` | luck, and the map: both without a number that depends on the host |
-//! | `fabric` | access links, paths, TCP links, datagrams, partitions |
+//! | `fabric`, `partitions`, `throttles` | access links, paths, TCP links, datagrams; what cuts them |
 //! | `chunks` | names and contents instead of bytes |
 //! | `peer`, `server`, `cache`, `publisher` | drivers of the production machines |
 //! | `build` | the nodes of a scenario |
@@ -28,6 +28,7 @@ mod event;
 mod fabric;
 mod faults;
 mod measure;
+mod partitions;
 mod peer;
 mod place;
 mod publisher;
@@ -36,6 +37,7 @@ mod sample;
 mod server;
 #[cfg(test)]
 mod tests;
+mod throttles;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -117,8 +119,6 @@ struct World {
     place_of: Vec<u32>,
     /// What has come to nodes that stand still.
     deferred: BTreeMap<u32, Vec<Event>>,
-    /// Uplinks before they were throttled, by fault.
-    throttled: BTreeMap<u32, Vec<(u32, u64)>>,
     /// Places of peers that are to come back, by fault.
     coming_back: BTreeMap<u32, Vec<place::Point>>,
     luck: Prng,

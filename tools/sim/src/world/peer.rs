@@ -19,6 +19,7 @@ use super::ahead::look_at_links;
 use super::event::{Event, What, news};
 use super::fabric::Fabric;
 use super::measure::Measure;
+use super::sample::Uplink;
 use crate::invariants::Fact;
 
 /// Chunks that the driver keeps: the window, and those that are just being sent.
@@ -55,6 +56,7 @@ pub(crate) struct PeerNode {
     ticks: [Time; TICKS],
     quality: Quality,
     pub(crate) manners: Manners,
+    pub(super) uplink: Uplink,
     ended: Option<End>,
     /// Chunk bytes from peers that came on a link which the machine does not count.
     pub(crate) unclaimed: u64,
@@ -75,6 +77,7 @@ impl PeerNode {
             ticks: [Time::ZERO; TICKS],
             quality: Quality::new(now),
             manners,
+            uplink: Uplink::default(),
             ended: None,
             unclaimed: 0,
         }

@@ -21,11 +21,34 @@ const PARTNERS_EVERY: u64 = 5;
 /// Chunks that a peer's machine hands over for one link before it is told that one has left (`proto::peer::upload`).
 const SENDING_MAX: u64 = 2;
 
-/// What control messages may add to that in front of an uplink, in milliseconds. Our guess.
-const CONTROL_BACKLOG_MS: u64 = 2_000;
+/// What control messages may add to that in front of an uplink. Our guess.
+const CONTROL_BACKLOG: Span = Span::from_secs(2);
 
 /// Links of a peer at most: accepted partners (256), partners that it dialled (as many), handshakes, a cache.
 const LINKS_MAX: u64 = 600;
+
+/// What an uplink has had to carry since nothing waited for it.
+///
+/// What waits was handed over when it was: two chunks for each link that there was, at the rate that there was. A link that
+/// is closed sends what it has begun, and what was queued in front of a slow uplink is still there when the uplink is fast
+/// again. So the most links and the slowest rate since the queue was empty bound it, not those of the moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Uplink {
+    links: u64,
+    chunk: Span,
+}
+
+impl Uplink {
+    /// Takes in what is seen of it: the queue in front of it, the peer's links, and how long a chunk takes. The longest that
+    /// the queue may be.
+    pub(super) fn look(&mut self, backlog: Span, links: u64, chunk: Span) -> Span {
+        if backlog == Span::ZERO {
+            *self = Uplink::default();
+        }
+        (self.links, self.chunk) = (self.links.max(links), self.chunk.max(chunk));
+        CONTROL_BACKLOG.plus(self.chunk.times((self.links + 1) * SENDING_MAX))
+    }
+}
 
 impl World {
     /// A second of the scenario has passed.
@@ -59,7 +82,8 @@ impl World {
         let now = self.fabric.now;
         let mut sample = Sample { at_s: self.seconds as u32, viewers: self.alive.len() as u32, ..Sample::default() };
         let mut uploaders = 0;
-        let (mut links_most, mut backlog_most) = ((0, 0), (0, Span::ZERO, 0));
+        let mut links_most = (0, 0);
+        let mut queue_worst = (0, Span::ZERO, Span::ZERO);
         for (at, peer) in self.peers.iter_mut().enumerate() {
             let Some(peer) = peer else { continue };
             let node = self.first_peer + at as u32;
@@ -68,10 +92,12 @@ impl World {
             sample.playing += u32::from(playing);
             sample.stalled += u32::from(started && !playing);
             uploaders += u64::from(!peer.manners.free_rider && !peer.manners.liar);
-            links_most = links_most.max((peer.links().count() as u64, node));
+            let links = peer.links().count() as u64;
+            links_most = links_most.max((links, node));
             let backlog = self.fabric.host(node).backlog(now);
-            if backlog > backlog_most.1 {
-                backlog_most = (node, backlog, peer.links().count() as u64);
+            let max = peer.uplink.look(backlog, links, self.fabric.chunk_transmission(node));
+            if backlog.minus(max) > queue_worst.1.minus(queue_worst.2) {
+                queue_worst = (node, backlog, max);
             }
         }
         let mut peak = 0.0f64;
@@ -86,10 +112,9 @@ impl World {
         let sums = self.sums();
         self.measure.second(sample, sums, uploaders, peak);
         self.fabric.fact(Fact::Size { node: links_most.1, what: "links", size: links_most.0, max: LINKS_MAX });
-        let (node, backlog, links) = backlog_most;
-        let chunk_ms = self.fabric.chunk_transmission(node).millis();
-        let max = CONTROL_BACKLOG_MS + (links + 1) * SENDING_MAX * chunk_ms;
-        self.fabric.fact(Fact::Size { node, what: "ms in front of its uplink", size: backlog.millis(), max });
+        let (node, backlog, max) = queue_worst;
+        let (size, max) = (backlog.millis(), max.millis());
+        self.fabric.fact(Fact::Size { node, what: "ms in front of its uplink", size, max });
         self.check_accounts(&sums);
         self.check_tables();
         if let Some(head) = self.caches.iter().filter_map(|cache| cache.head()).max() {
@@ -158,20 +183,21 @@ impl World {
         self.measure.partners(self.alive.len() as u64, links, sum as f64 / SIDE as f64);
     }
 
-    /// After the last fault all viewers play again, those who have just come excepted.
+    /// Who does not play after the last fault, those who have just come excepted.
     fn check_recovery(&mut self, over: Time) {
         let now = self.fabric.now;
         let mut standing = Vec::new();
         for node in &self.alive {
             let at = (*node - self.first_peer) as usize;
             let Some(peer) = &mut self.peers[at] else { continue };
-            if peer.arrived.after(WITHIN) <= now && !peer.quality().is_playing(now) {
-                standing.push(*node);
+            let still = peer.quality().standing(now);
+            if peer.arrived.after(WITHIN) <= now && still > Span::ZERO {
+                standing.push((*node, still));
             }
         }
         standing.sort_unstable();
-        for node in standing {
-            self.fabric.fact(Fact::Standing { node, after: now.since(over) });
+        for (node, still) in standing {
+            self.fabric.fact(Fact::Standing { node, after: now.since(over), still });
         }
     }
 
@@ -195,5 +221,20 @@ impl World {
             violations: self.fabric.invariants.finish(),
             cost: Default::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_measured_by_the_most_links_and_the_slowest_rate_since_it_was_empty() {
+        let ms = Span::from_millis;
+        let mut uplink = Uplink::default();
+        assert_eq!(uplink.look(ms(10), 9, ms(50)).millis(), 2_000 + 20 * 50);
+        assert_eq!(uplink.look(ms(10), 4, ms(500)).millis(), 2_000 + 20 * 500, "throttled, partners gone");
+        assert_eq!(uplink.look(ms(9_000), 2, ms(50)).millis(), 2_000 + 20 * 500, "just after it");
+        assert_eq!(uplink.look(Span::ZERO, 2, ms(50)).millis(), 2_000 + 6 * 50, "it was empty");
     }
 }

@@ -164,8 +164,8 @@ impl CacheNode {
     fn answered(&mut self, fabric: &mut Fabric, purpose: Purpose, answer: Option<Message>) {
         match purpose {
             Purpose::Known => {
-                let unknown = matches!(&answer, Some(Message::Refused(no)) if no.reason == RefusalReason::NotJoined);
-                self.say_report(fabric, !unknown);
+                let known = answer.is_some_and(|said| !said.refuses(RefusalReason::NotJoined));
+                self.say_report(fabric, known);
             }
             Purpose::Report { known } => {
                 self.heard = matches!(answer, Some(Message::CacheReportAck(_)));

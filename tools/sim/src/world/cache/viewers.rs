@@ -123,6 +123,7 @@ impl CacheNode {
             head: newest.seq,
             head_published: header.published,
             begin,
+            spare_permille: self.admission.spare_permille(),
         };
         self.say(fabric, link, info);
     }

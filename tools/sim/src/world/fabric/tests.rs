@@ -4,7 +4,7 @@ use cache_core::wire::datagram::{Challenge, Cookie};
 use cache_core::wire::exchange::{Have, PartnersQuery};
 
 use super::*;
-use crate::scenario::Network;
+use crate::scenario::{Network, Who};
 use crate::world::chance;
 use crate::world::chunks::Cut;
 
@@ -138,6 +138,25 @@ fn a_partition_loses_datagrams_and_holds_links_up_until_it_is_healed() {
     fabric.datagram(a, far_addr, datagram());
     fabric.datagram(far, near_addr, datagram());
     assert_eq!(arrivals(&mut fabric).len(), 1, "only one way");
+}
+
+#[test]
+fn what_a_partition_has_held_up_is_not_sent_again_to_who_has_closed_the_link() {
+    let took = |open: bool| {
+        let (mut fabric, a, _) = pair(0.0, 0.0);
+        let far = fabric.add_peer(fabric.map.middle(3), 0).expect("room");
+        fabric.hosts[far as usize].down_bps = 2_000_000;
+        let link = linked(&mut fabric, a, far);
+        let until = Time::from_millis(30_000);
+        fabric.partitions.push(Partition { from: Who::Region(0), to: Who::Region(3), one_way: true, until });
+        (0..5).for_each(|_| fabric.send_chunk(link, 0, 0, 0));
+        fabric.links[link as usize].open[1] = open;
+        let all = arrivals(&mut fabric);
+        assert!(fabric.held_until > until && all.len() == 5);
+        all[4].0 - all[0].0
+    };
+    assert_eq!(took(false), 0, "nothing goes through its downlink");
+    assert!(took(true) > 4 * 200_000, "five chunks of 200 ms");
 }
 
 #[test]

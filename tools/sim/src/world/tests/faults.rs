@@ -62,6 +62,24 @@ fn a_partition_between_peers_and_index_harms_nobody() {
 }
 
 #[test]
+fn peers_that_nobody_hears_play_from_the_cache_and_come_back() {
+    let trouble = Trouble::Partition { from: Who::Region(1), to: Who::Peers, one_way: true, for_s: 9.0 };
+    let mut scenario = with(12.0, trouble);
+    // Far from the cache, on lossy paths: what is asked of it at the last moment may come too late.
+    scenario.network.delay_base_ms = 120.0;
+    scenario.network.loss_permille = 20.0;
+    let report = survived(&scenario);
+    assert!(report.metrics.stall_longest_ms < 3_000.0, "{:#?}", report.metrics);
+}
+
+#[test]
+fn peers_that_do_not_hear_their_cache_play_again_soon_after() {
+    let trouble = Trouble::Partition { from: Who::Cache(0), to: Who::Peers, one_way: true, for_s: 9.0 };
+    let report = survived(&with(12.0, trouble));
+    assert!(report.metrics.stalls_per_hour > 0.0, "there was nothing to play: {:#?}", report.metrics);
+}
+
+#[test]
 fn a_share_of_the_peers_leaves() {
     let report = survived(&with(15.0, Trouble::Leave { share: 0.5, over_s: 1.0, killed: true }));
     assert_eq!((viewers_at(&report, 14), viewers_at(&report, 17)), (50, 25));
@@ -78,6 +96,15 @@ fn uplinks_are_cut_and_given_back() {
     let report = survived(&with(15.0, Trouble::Throttle { share: 0.5, factor: 0.2, for_s: 8.0 }));
     let caches = |from: usize, to: usize| report.series[from..to].iter().map(|s| s.cache_kbps).sum::<f64>();
     assert!(caches(16, 22) > 1.1 * caches(27, 33), "the cache helps while peers cannot");
+}
+
+#[test]
+fn an_uplink_that_was_all_but_cut_is_as_fast_as_before_when_that_is_over() {
+    let cut = |at_s, factor, for_s| Fault { at_s, what: Trouble::Throttle { share: 1.0, factor, for_s } };
+    let faults = vec![cut(12.0, 0.0, 6.0), cut(15.0, 0.5, 5.0)];
+    let report = survived(&Scenario { duration_s: 34, faults, ..fifty() });
+    let offload = |second: usize| report.series[second].offload;
+    assert!(offload(17) < 0.2 && offload(33) > 0.5, "{:#?}", report.series);
 }
 
 #[test]
