@@ -7,6 +7,8 @@ use super::event::{End, Input, LinkId, Output};
 use super::handshake::{Ourselves, Outcome};
 use super::head::Head;
 use super::join::{Join, JoinEvent};
+use super::lead;
+use super::members::Members;
 use super::neighbourhood::Neighbourhood;
 use super::play_buffer::{Insert, PlayBuffer, frame_bytes};
 use super::playout::Playout;
@@ -15,10 +17,11 @@ use super::stats::{Snapshot, State};
 use super::turn::Turn;
 use super::upload::Upload;
 use crate::limits::WINDOW_CHUNKS;
+use crate::peer_id::PeerId;
 use crate::sign::{ChunkFault, stream_id};
 use crate::time::{Span, Time};
 use crate::units::{CHUNK_SPAN, ChunkSeq, StreamId};
-use crate::wire::exchange::{Leave, StreamInfo, Unavailable};
+use crate::wire::exchange::{Leads, Leave, StreamInfo, Unavailable};
 use crate::wire::index::StreamKey;
 use crate::wire::{BufferMap, ChunkHeader, Frame, RefusalReason, Refused};
 
@@ -35,6 +38,13 @@ struct Watching {
     head: Head,
     playout: Playout,
     began: Time,
+}
+
+impl Watching {
+    fn view<'a>(&'a self, stream: StreamId, me: PeerId, members: &'a Members) -> View<'a> {
+        let Watching { buffer, head, playout, began } = self;
+        View { stream, me, members, buffer, head, playout, began: *began }
+    }
 }
 
 /// The parts of a peer.
@@ -171,6 +181,10 @@ impl Conductor {
             self.servers_said(t, said);
         }
         self.near.partners.flush(t);
+        while let (Some((link, seq)), Some(w)) = (self.near.partners.take_push(), &self.watching) {
+            self.stirred = true;
+            self.upload.push(t, link, seq, self.stream, &w.buffer);
+        }
         self.watch(t);
         self.next_tick = self.next_tick.min(self.cache.next_timeout(t.now, t.tuning()));
     }
@@ -229,15 +243,7 @@ impl Conductor {
             self.scheduler.requests.forget_before(w.buffer.map().base());
             t.out.push(Output::Forget { before: w.buffer.map().base() });
         }
-        let view = View {
-            stream: self.stream,
-            me: self.join.id(),
-            members: &self.near.members,
-            buffer: &w.buffer,
-            head: &w.head,
-            playout: &w.playout,
-            began: w.began,
-        };
+        let view = w.view(self.stream, self.join.id(), &self.near.members);
         let mut struck = std::mem::take(&mut self.struck);
         self.scheduler.run(t, &view, &mut self.near.partners, &mut self.cache, &mut struck);
         self.upload.pump(t, self.stream, &w.buffer);
@@ -326,9 +332,11 @@ impl Conductor {
                 }
             }
             Frame::Have(have) => {
-                if let Some(buffer) = buffer {
-                    self.near.partners.have(link, &have, buffer.map());
+                if let Some(w) = &self.watching {
+                    self.near.partners.have(link, &have, w.buffer.map());
                     self.stirred |= self.scheduler.wants(have.seqs.iter().copied());
+                    let view = w.view(self.stream, self.join.id(), &self.near.members);
+                    self.scheduler.announced(t, &view, &mut self.near.partners, link, &have);
                 }
             }
             Frame::Request(request) => {
@@ -336,6 +344,8 @@ impl Conductor {
                 self.stirred = true;
             }
             Frame::Unavailable(said) => self.not_from_partner(t, link, &said),
+            Frame::Follow(wish) => self.lead(t, link, wish.subs),
+            Frame::Leads(said) => self.scheduler.follow.answered(t, link, said.subs),
             Frame::PartnersQuery(_) => self.near.partners.answer(t, link),
             Frame::Partners(list) if self.near.partners.was_asked(link) => {
                 self.near.learn(t, self.join.id(), self.size, &list.peers);
@@ -361,10 +371,24 @@ impl Conductor {
             self.scheduler.requests.settle(link, seq);
             if self.scheduler.requests.given_up(link, seq, false) {
                 t.stats.unavailable += 1;
+                if self.scheduler.follow.is_led_by(link, seq) {
+                    self.scheduler.follow.behind(t, seq);
+                }
                 partner.rate.failed();
                 partner.map.set(seq, false);
             }
         }
+    }
+
+    /// A partner wishes to be pushed these sub-streams, and no others.
+    fn lead(&mut self, t: &mut Turn<'_>, link: LinkId, wanted: u8) {
+        let kbps = self.watching.as_ref().map_or(0, |w| w.buffer.stream_kbps());
+        let (room, ours) = (self.upload.room(t.tuning(), kbps), self.scheduler.follow.wanted_of(link));
+        let subs = lead::grant(&self.near.partners, link, wanted, ours, room);
+        let Some(partner) = self.near.partners.get_mut(link) else { return };
+        partner.followed = subs;
+        t.stats.leads_refused += u64::from((wanted & !subs).count_ones());
+        t.send(link, Leads { subs });
     }
 
     fn cache_said(&mut self, t: &mut Turn<'_>, said: CacheEvent) {
@@ -471,11 +495,15 @@ impl Conductor {
         self.stirred |= w.playout.next_timeout() == Time::NEVER || header.end;
         match w.buffer.insert(header) {
             Insert::Kept => {
+                self.scheduler.came(t, link, seq, true);
                 t.stats.chunks_verified += 1;
                 t.out.push(Output::Keep { seq });
                 self.near.partners.announce(t, seq);
             }
-            Insert::Duplicate => t.stats.chunks_duplicate += 1,
+            Insert::Duplicate => {
+                self.scheduler.came(t, link, seq, false);
+                t.stats.duplicates_from_caches += u64::from(self.cache.link() == Some(link));
+            }
             Insert::TooOld | Insert::TooNew => t.stats.chunks_late += 1,
         }
         if let Some(other) = self.scheduler.requests.arrived(link, seq)
@@ -521,6 +549,7 @@ impl Conductor {
     fn forget_link(&mut self, link: LinkId) {
         self.stirred = true;
         self.scheduler.requests.drop_partner(link);
+        self.scheduler.follow.drop_link(link);
         self.upload.drop_link(link);
     }
 

@@ -27,6 +27,7 @@
 //! | `slots` | sets of a window's chunks as words | |
 //! | `delivery` | how long a partner takes | |
 //! | `seeding` | who fetches a new chunk from the cache | our own |
+//! | `follow`, `lead` | sub-streams that are pushed | our own |
 //! | `upload` | partners' requests within the upload granted | |
 //! | [`stats`], [`quality`] | counters and the status line; what the viewer gets | |
 //!
@@ -45,9 +46,11 @@ pub mod stats;
 mod cache_link;
 mod conductor;
 mod delivery;
+mod follow;
 mod handshake;
 mod head;
 mod join;
+mod lead;
 mod members;
 mod neighbourhood;
 mod partners;

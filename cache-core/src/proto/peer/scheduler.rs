@@ -12,6 +12,7 @@
 use super::cache_link::CacheLink;
 use super::config::Tuning;
 use super::event::LinkId;
+use super::follow::{Follow, sub_of};
 use super::head::Head;
 use super::members::Members;
 use super::partners::Partners;
@@ -28,6 +29,7 @@ use crate::prng::Prng;
 use crate::time::{Span, Time};
 use crate::units::{CHUNK_SPAN, ChunkSeq, StreamId};
 use crate::wire::BufferMap;
+use crate::wire::exchange::Have;
 
 /// Most chunks open at the cache at once. Our guess: twice the default play delay.
 const CACHE_OPEN_MAX: usize = 64;
@@ -98,6 +100,8 @@ struct Scratch {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scheduler {
     pub(super) requests: Requests,
+    /// Who pushes what to us.
+    pub(super) follow: Follow,
     next_period: Time,
     /// What is missing and asked of nobody since the last run, slot 0 being `base`.
     wanted: Slots,
@@ -171,8 +175,11 @@ impl Scheduler {
                     late_at_cache = true;
                     cache.suspect(t);
                 }
-                Expired::Partner(link) => {
+                Expired::Partner(link, seq) => {
                     t.stats.timeouts_peers += 1;
+                    if self.follow.is_led_by(link, seq) {
+                        self.follow.behind(t, seq);
+                    }
                     let Some(partner) = partners.get_mut(link) else { continue };
                     partner.rate.failed();
                     partner.strikes += 1;
@@ -188,6 +195,56 @@ impl Scheduler {
     /// A chunk that was open at the cache has come from there.
     pub(super) const fn cache_was_in_time(&mut self) {
         self.cache_late = self.cache_late.saturating_sub(1);
+    }
+
+    /// A partner's news. What it leads in comes of itself and is waited for like a chunk that was asked for; where nobody
+    /// leads, a partner of the nearest tier that has answered all requests of late may.
+    pub(super) fn announced(
+        &mut self,
+        t: &mut Turn<'_>,
+        view: &View<'_>,
+        partners: &mut Partners,
+        link: LinkId,
+        have: &Have,
+    ) {
+        if !t.tuning().push {
+            return;
+        }
+        let nearest = partners.ids().map(|id| view.me.tier(id)).max().unwrap_or(Tier::ELSEWHERE);
+        let Some(partner) = partners.get_mut(link) else { return };
+        let good = partner.strikes == 0 && partner.delivery.mean().is_some() && view.me.tier(partner.id) == nearest;
+        let (buffer, window) = (view.buffer, view.buffer.position()..view.buffer.end());
+        for seq in have.seqs.iter().copied().filter(|seq| buffer.map().slot(*seq).is_some()) {
+            let lacked = window.contains(&seq) && !buffer.map().holds(seq);
+            let may_lead = good && lacked && partner.followed & sub_of(seq) == 0;
+            if !self.follow.news(t, link, seq, may_lead) {
+                continue;
+            }
+            if lacked {
+                let patience = urgent::patience(view.left(seq, t.now), partner.delivery.at_most(), t.tuning());
+                if self.requests.comes(seq, link, t.now, t.now.after(patience)) {
+                    partner.rate.asked();
+                }
+            } else {
+                // It was on its way before the partner could know.
+                self.requests.comes_in_vain(seq, link);
+                if seq >= window.end {
+                    self.follow.behind(t, seq);
+                }
+            }
+        }
+    }
+
+    /// A chunk has come on `link`, and was lacked or not.
+    pub(super) fn came(&mut self, t: &mut Turn<'_>, link: LinkId, seq: ChunkSeq, lacked: bool) {
+        let pushed = self.follow.is_led_by(link, seq);
+        if lacked {
+            t.stats.chunks_pushed += u64::from(pushed);
+            self.follow.was_in_time(link, seq);
+        } else {
+            t.stats.chunks_duplicate += 1;
+            t.stats.duplicates_pushed += u64::from(pushed);
+        }
     }
 
     /// How long a chunk asked of the cache is waited for before it is asked for again.
@@ -225,7 +282,9 @@ impl Scheduler {
                 first += 1;
             }
         }
-        let wanted = self.wanted.and(announced).and(Slots::range(first, WINDOW_CHUNKS));
+        let pushed = Slots::range(view.pushed_from(t, first, self.base), WINDOW_CHUNKS);
+        let pushed = self.follow.waited_for(self.base).and(pushed);
+        let wanted = self.wanted.and(announced).and(Slots::range(first, WINDOW_CHUNKS)).without(pushed);
         self.waits_for_room = !wanted.is_empty();
         if wanted.is_empty() {
             return;
@@ -262,6 +321,9 @@ impl Scheduler {
                 let seq = self.base.ahead(*slot);
                 let patience = urgent::patience(view.left(seq, t.now), partner.delivery.at_most(), t.tuning());
                 self.requests.asked_partner(seq, link, t.now, t.now.after(patience));
+                if !self.follow.is_led_by(link, seq) {
+                    self.follow.behind(t, seq);
+                }
                 partner.rate.asked();
                 t.stats.requests_to_peers += 1;
                 seqs.push(seq);
@@ -301,7 +363,8 @@ impl Scheduler {
             let at_partner = self.requests.is_open_at_partner(seq);
             let last_resort = seq <= newest && urgent::needs_cache(view.left(seq, t.now), pace.reserve, at_partner);
             let may_seed = !at_partner && !announced.contains(slot);
-            if !(last_resort || may_seed && view.seeds(seq, partners, pace.seed_step, t.now)) {
+            let stands_for = if t.tuning().push { seeding::representative(seq) } else { seq };
+            if !(last_resort || may_seed && view.seeds(seq, stands_for, partners, pace.seed_step, t.now)) {
                 continue;
             }
             if open >= CACHE_OPEN_MAX {
@@ -309,6 +372,9 @@ impl Scheduler {
                 break;
             }
             open += 1;
+            if last_resort {
+                self.follow.behind(t, seq);
+            }
             *(if last_resort { &mut t.stats.requests_last_resort } else { &mut t.stats.requests_seed }) += 1;
             self.requests.asked_cache(seq, link, deadline);
             seqs.push(seq);
@@ -333,12 +399,20 @@ impl View<'_> {
         (first..WINDOW_CHUNKS).find(waits).unwrap_or(WINDOW_CHUNKS)
     }
 
+    /// The first slot from `first` on that waits for who leads in its sub-stream, if somebody does.
+    fn pushed_from(&self, t: &Turn<'_>, first: u64, base: ChunkSeq) -> u64 {
+        let delay = t.tuning().play_delay();
+        let waits = |slot: &u64| urgent::waits_for_leader(self.left(base.ahead(*slot), t.now), delay);
+        (first..WINDOW_CHUNKS).find(waits).unwrap_or(WINDOW_CHUNKS)
+    }
+
     /// Whether this peer is to fetch `seq`, which no partner announces, from the cache for the others: its rank and the
     /// time since it was published (or we began) make it responsible.
-    fn seeds(&self, seq: ChunkSeq, partners: &Partners, step: Span, now: Time) -> bool {
+    /// `stands_for`: the chunk that is drawn for, itself or another.
+    fn seeds(&self, seq: ChunkSeq, stands_for: ChunkSeq, partners: &Partners, step: Span, now: Time) -> bool {
         let age = Span::from_micros(self.head.age_us(seq, now).max(0) as u64);
         let waited = age.min(now.since(self.began));
-        seeding::is_responsible(seq, self.me, partners.ids().chain(self.members.ids()), waited, step)
+        seeding::is_responsible(stands_for, self.me, partners.ids().chain(self.members.ids()), waited, step)
     }
 }
 

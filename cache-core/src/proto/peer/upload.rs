@@ -4,12 +4,13 @@
 //! chunks per link are with the driver at once (our guess: one being sent, one ready), and of all links together what the
 //! uplink carries in `AHEAD_MAX`; the rest wait here, where they can still be refused. What would wait too long is refused at
 //! once, so that it can be asked of somebody else in time: a late chunk is sent for nothing. No chunk is sent twice to a
-//! link at the same time.
+//! link at the same time. Chunks that are pushed wait and are refused like those that were asked for, but later.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::config::Tuning;
 use super::event::{LinkId, Output};
+use super::lead::Room;
 use super::play_buffer::PlayBuffer;
 use super::turn::Turn;
 use crate::limits::WINDOW_CHUNKS;
@@ -32,8 +33,13 @@ const STUCK: Span = Span::from_secs(1);
 /// Shortest time over which the uplink is measured. Our guess.
 const MEASURED_MIN: Span = Span::from_millis(100);
 
+/// How much longer a pushed chunk may wait than one that was asked for. Our guess: it is refused to somebody who has waited for
+/// nobody else, and early.
+const PUSH_PATIENCE: u64 = 2;
+
 #[derive(Clone, Debug, Default)]
 struct Queue {
+    /// Chunks, and until when they wait.
     waiting: VecDeque<(ChunkSeq, Time)>,
     sending: Vec<Sending>,
 }
@@ -98,7 +104,6 @@ impl Upload {
             t.send(link, unavailable(request.stream, RefusalReason::UnknownStream, ChunkSeq::FIRST, 0));
             return;
         }
-        self.queues.entry(link).or_default();
         let mut refused = Refusals { stream, link, run: None };
         let mut left = WINDOW_CHUNKS;
         for run in request.runs.iter() {
@@ -110,32 +115,62 @@ impl Upload {
                 }
                 left -= 1;
                 let seq = run.first.ahead(offset);
-                let wait = self.wait(t, link, buffer.and_then(|buffer| buffer.held(seq)).map_or(0, |held| held.bytes));
-                let Some(queue) = self.queues.get_mut(&link) else { return };
-                let reason = match buffer {
-                    Some(buffer) if buffer.map().holds(seq) => {
-                        if queue.waiting.iter().any(|(s, _)| *s == seq) || queue.sending.iter().any(|s| s.seq == seq) {
-                            t.stats.uploads_repeated += 1;
-                            continue;
-                        }
-                        let in_time = wait <= Span::from_millis(t.tuning().upload_patience_ms);
-                        if in_time && queue.waiting.len() < t.tuning().upload_queue_max {
-                            queue.waiting.push_back((seq, t.now));
-                            continue;
-                        }
-                        t.stats.uploads_over_limit += 1;
-                        RefusalReason::Busy
-                    }
-                    Some(buffer) if seq < buffer.position() => RefusalReason::Gone,
-                    _ => RefusalReason::NotYet,
-                };
-                if reason != RefusalReason::Busy {
-                    t.stats.uploads_unavailable += 1;
+                if let Err(reason) = self.queue(t, link, seq, buffer, 1) {
+                    refused.add(t, reason, seq);
                 }
-                refused.add(t, reason, seq);
             }
         }
         refused.flush(t);
+    }
+
+    /// A chunk that was announced to a partner who follows in its sub-stream: queued, or refused, as if it had been asked for.
+    pub(super) fn push(
+        &mut self,
+        t: &mut Turn<'_>,
+        link: LinkId,
+        seq: ChunkSeq,
+        stream: StreamId,
+        buffer: &PlayBuffer,
+    ) {
+        match self.queue(t, link, seq, Some(buffer), PUSH_PATIENCE) {
+            Ok(queued) => t.stats.uploads_pushed += u64::from(queued),
+            Err(reason) => {
+                t.stats.pushes_refused += 1;
+                t.send(link, unavailable(stream, reason, seq, 1));
+            }
+        }
+    }
+
+    /// Lets a chunk wait for its turn, or says why it is not sent. Whether it did not wait or was being sent already.
+    /// `patience`: how many times the configured one.
+    fn queue(
+        &mut self,
+        t: &mut Turn<'_>,
+        link: LinkId,
+        seq: ChunkSeq,
+        buffer: Option<&PlayBuffer>,
+        patience: u64,
+    ) -> Result<bool, RefusalReason> {
+        let held = buffer.and_then(|buffer| buffer.held(seq));
+        let Some(held) = held else {
+            t.stats.uploads_unavailable += 1;
+            let gone = buffer.is_some_and(|buffer| seq < buffer.position());
+            return Err(if gone { RefusalReason::Gone } else { RefusalReason::NotYet });
+        };
+        let wait = self.wait(t, link, held.bytes);
+        let queue = self.queues.entry(link).or_default();
+        if queue.waiting.iter().any(|(s, _)| *s == seq) || queue.sending.iter().any(|s| s.seq == seq) {
+            t.stats.uploads_repeated += 1;
+            return Ok(false);
+        }
+        let patience = Span::from_millis(t.tuning().upload_patience_ms).times(patience);
+        let in_time = wait <= patience;
+        if !in_time || queue.waiting.len() >= t.tuning().upload_queue_max {
+            t.stats.uploads_over_limit += 1;
+            return Err(RefusalReason::Busy);
+        }
+        queue.waiting.push_back((seq, t.now.after(patience)));
+        Ok(true)
     }
 
     /// Hands chunks to the driver as far as links and allowance go.
@@ -144,14 +179,13 @@ impl Upload {
         while let Some(link) = self.next_turn(t) {
             self.served = Some(link);
             let Some(queue) = self.queues.get_mut(&link) else { return };
-            let Some((seq, since)) = queue.waiting.pop_front() else { return };
-            let patience = Span::from_millis(t.tuning().upload_patience_ms);
+            let Some((seq, until)) = queue.waiting.pop_front() else { return };
             match buffer.held(seq) {
                 None => {
                     t.stats.uploads_unavailable += 1;
                     t.send(link, unavailable(stream, RefusalReason::Gone, seq, 1));
                 }
-                Some(_) if since.after(patience) < t.now => {
+                Some(_) if until < t.now => {
                     t.stats.uploads_expired += 1;
                     t.send(link, unavailable(stream, RefusalReason::Busy, seq, 1));
                 }
@@ -188,6 +222,11 @@ impl Upload {
             (0, rate) | (rate, 0) => rate,
             (granted, measured) => granted.min(measured),
         }
+    }
+
+    /// What may be promised to partners who follow, in a stream of `stream_kbps`.
+    pub(super) fn room(&self, tuning: &Tuning, stream_kbps: u64) -> Room {
+        Room::of(self.rate(tuning) / 125, stream_kbps, Span::from_millis(tuning.upload_patience_ms))
     }
 
     /// How long one more chunk of `bytes` for `link` would wait: what is being sent, what goes before it in the round, and
@@ -355,6 +394,19 @@ mod tests {
         ask(&mut upload, &mut world, &buffer, 1, &[(100, 8)]);
         assert_eq!(said(&mut world), ["1:Busy 102+6", "1>100", "1>101"]);
         assert_eq!(world.stats.uploads_over_limit, 6);
+    }
+
+    #[test]
+    fn what_is_pushed_waits_or_is_refused_like_what_was_asked_for() {
+        let tuning = Tuning { upload_queue_max: 1, ..Tuning::default() };
+        let (mut world, mut upload, buffer) = (TestWorld::new(tuning), Upload::default(), drawn(100, "###"));
+        for seq in [100, 100, 101, 103] {
+            upload.push(&mut world.turn(), LinkId(1), ChunkSeq::new(seq), STREAM, &buffer);
+        }
+        upload.pump(&mut world.turn(), STREAM, &buffer);
+        assert_eq!(said(&mut world), ["1:Busy 101+1", "1:NotYet 103+1", "1>100"]);
+        let stats = &world.stats;
+        assert_eq!((stats.uploads_pushed, stats.pushes_refused, stats.uploads_repeated), (1, 2, 1));
     }
 
     #[test]
