@@ -72,9 +72,10 @@ fn leaders_that_die_are_followed_by_others() {
     let (dead, living): (Vec<_>, Vec<_>) = net.viewers.keys().copied().partition(|node| node % 3 == 0);
     let sum = |net: &Net| {
         let stats = |node: &usize| net.viewers[node].peer.stats();
-        living.iter().map(stats).fold([0; 3], |sum, s| {
-            [sum[0] + s.chunks_due, sum[1] + s.chunks_played, sum[2] + s.chunks_pushed]
-        })
+        living
+            .iter()
+            .map(stats)
+            .fold([0; 3], |sum, s| [sum[0] + s.chunks_due, sum[1] + s.chunks_played, sum[2] + s.chunks_pushed])
     };
     net.run(10_000);
     let before = sum(&net);

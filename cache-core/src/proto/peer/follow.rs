@@ -19,6 +19,7 @@
 use std::collections::BTreeMap;
 
 use super::event::LinkId;
+use super::partners::Partners;
 use super::slots::Slots;
 use super::turn::Turn;
 use crate::limits::SUB_STREAMS;
@@ -72,20 +73,31 @@ impl Follow {
         self.mask(|lead| matches!(lead, Lead::By { .. }))
     }
 
+    /// The sub-streams in which `link` leads us.
+    pub(super) fn led_by(&self, link: LinkId) -> u8 {
+        self.mask(|lead| matches!(lead, Lead::By { link: by, .. } if *by == link))
+    }
+
     /// The sub-streams in which `link` leads us, or was asked to.
     pub(super) fn wanted_of(&self, link: LinkId) -> u8 {
         self.mask(|lead| matches!(lead, Lead::By { link: by, .. } | Lead::Asked { link: by, .. } if *by == link))
     }
 
-    /// The slots whose chunks are to be pushed, slot 0 being `base`; not those that their leader was behind with.
-    pub(super) fn waited_for(&self, base: ChunkSeq) -> Slots {
+    /// The slots whose chunks are still to be announced by who leads there, slot 0 being `base`: not those that it announced
+    /// before it led, or was behind with.
+    pub(super) fn waited_for(&self, base: ChunkSeq, partners: &Partners) -> Slots {
         let mut behind = Slots::NONE;
         for lead in &self.leads {
             if let Lead::By { last, .. } = lead {
                 last.since(base).into_iter().for_each(|slot| behind.insert(slot));
             }
         }
-        Slots::of_subs(self.led(), base).without(behind)
+        partners.iter().fold(Slots::of_subs(self.led(), base).without(behind), |waited, (link, partner)| {
+            match self.led_by(link) {
+                0 => waited,
+                subs => waited.without(Slots::of(&partner.map, base).and(Slots::of_subs(subs, base))),
+            }
+        })
     }
 
     /// `link` announces `seq`. Whether it comes without being asked for. When nobody leads there, and `link` `may_lead`, it is
@@ -191,9 +203,9 @@ impl Follow {
 
     /// Whether `link` owes an answer. It is asked nothing else before: which question an answer is to would not be known.
     fn waits_for(&self, link: LinkId) -> bool {
-        self.leads.iter().any(
-            |lead| matches!(lead, Lead::Asked { link: by, .. } | Lead::Ending { link: by, .. } if *by == link),
-        )
+        self.leads
+            .iter()
+            .any(|lead| matches!(lead, Lead::Asked { link: by, .. } | Lead::Ending { link: by, .. } if *by == link))
     }
 
     fn mask(&self, holds: impl Fn(&Lead) -> bool) -> u8 {
@@ -252,7 +264,8 @@ mod tests {
         assert_eq!((follow.led(), follow.wanted_of(A), follow.wanted_of(B)), (1, 1, 0));
         let comes = [(A, 88), (B, 88), (A, 89)].map(|(link, n)| follow.news(&mut world.turn(), link, seq(n), false));
         assert_eq!(comes, [true, false, false]);
-        assert_eq!(follow.waited_for(seq(85)).iter().take(3).collect::<Vec<_>>(), [3, 11, 19]);
+        let waited = follow.waited_for(seq(85), &Partners::default());
+        assert_eq!(waited.iter().take(3).collect::<Vec<_>>(), [3, 11, 19]);
     }
 
     #[test]
@@ -277,7 +290,8 @@ mod tests {
         led(&mut world, &mut follow, A, 80);
         led(&mut world, &mut follow, A, 81);
         (0..9).for_each(|_| follow.behind(&mut world.turn(), seq(88)));
-        assert!(follow.waited_for(seq(80)).contains(16) && !follow.waited_for(seq(80)).contains(8), "it is pulled");
+        let waited = follow.waited_for(seq(80), &Partners::default());
+        assert!(waited.contains(16) && !waited.contains(8), "it is pulled");
         follow.was_in_time(A, seq(96));
         follow.behind(&mut world.turn(), seq(104));
         assert_eq!(said(&mut world), [""; 0]);

@@ -400,7 +400,7 @@ mod tests {
             partners.get_mut(LinkId(link)).expect("there").followed = sub_of(ChunkSeq::new(112));
         }
         partners.have(LinkId(2), &Have { seqs: List::first_of([ChunkSeq::new(112)]) }, &window);
-        [111, 112, 113].map(|n| partners.announce(&world.turn(), ChunkSeq::new(n)));
+        [111, 112, 113].into_iter().for_each(|n| partners.announce(&world.turn(), ChunkSeq::new(n)));
         partners.flush(&mut world.turn());
         let pushes: Vec<_> = std::iter::from_fn(|| partners.take_push()).collect();
         assert_eq!(pushes, [(LinkId(1), ChunkSeq::new(112))]);

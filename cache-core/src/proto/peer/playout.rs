@@ -88,7 +88,8 @@ impl Playout {
     pub(super) fn advance(&mut self, t: &mut Turn<'_>, buffer: &mut PlayBuffer, head: &Head) {
         if self.phase == Phase::Waiting && buffer.is_ready(t.tuning().startup_chunks) && buffer.gate_is_open() {
             let lag_us = head.age_us(buffer.position(), t.now);
-            let reach_us = CHUNK_SPAN.times(t.tuning().window_chunks.saturating_sub(t.tuning().history_chunks)).micros() as i64;
+            let reach_us =
+                CHUNK_SPAN.times(t.tuning().window_chunks.saturating_sub(t.tuning().history_chunks)).micros() as i64;
             self.target_us = self.target_us.max(lag_us.min(reach_us));
             self.floor_us = self.floor_us.min(lag_us);
             self.phase = Phase::Playing { due: t.now };

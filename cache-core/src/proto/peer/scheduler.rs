@@ -283,7 +283,7 @@ impl Scheduler {
             }
         }
         let pushed = Slots::range(view.pushed_from(t, first, self.base), WINDOW_CHUNKS);
-        let pushed = self.follow.waited_for(self.base).and(pushed);
+        let pushed = self.follow.waited_for(self.base, partners).and(pushed);
         let wanted = self.wanted.and(announced).and(Slots::range(first, WINDOW_CHUNKS)).without(pushed);
         self.waits_for_room = !wanted.is_empty();
         if wanted.is_empty() {
@@ -421,9 +421,16 @@ pub(super) const UNKNOWN_EPOCH_PAUSE: Span = CHUNK_SPAN;
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use proptest::prelude::*;
 
+    use super::super::event::Output;
+    use super::super::partners::Partner;
+    use super::super::play_buffer::tests::drawn;
+    use super::super::turn::TestWorld;
     use super::*;
+    use crate::wire::{Frame, List};
 
     /// Partners drawn: what each holds from slot 0 on, and its room.
     fn sources(drawn: &[(&str, u32)]) -> Vec<Source> {
@@ -457,6 +464,79 @@ mod tests {
     #[test]
     fn the_quicker_partner_is_asked_until_the_other_would_be_sooner() {
         assert_eq!(chosen(&[0, 1, 2, 3], &[("####", 9), ("..##", 9)]), [(0, 1), (1, 1), (2, 2), (3, 1)]);
+    }
+
+    /// A peer that plays from chunk 100 on, holds 100 and 107, and has two partners that have given it chunks.
+    struct Pair {
+        world: TestWorld,
+        partners: Partners,
+        scheduler: Scheduler,
+        buffer: PlayBuffer,
+    }
+
+    impl Pair {
+        fn new() -> Pair {
+            let mut world = TestWorld::new(Tuning { push: true, ..Tuning::default() });
+            let mut partners = Partners::default();
+            for n in 1..=2u16 {
+                let mut t = world.turn();
+                let (id, addr) = (PeerId::from_bits(n.into()).expect("small"), SocketAddr::from(([127, 0, 0, 1], n)));
+                let mut partner = Partner::new(&t, (id, Some(addr)), addr, true);
+                partner.delivered(ChunkSeq::new(1), true, Some(Span::from_millis(100)));
+                partners.add(&mut t, LinkId(n.into()), partner, &BufferMap::new(ChunkSeq::new(100)));
+            }
+            world.outputs();
+            Pair { world, partners, scheduler: Scheduler::default(), buffer: drawn(100, "#......#") }
+        }
+
+        /// What is said after a partner has announced chunks: `1:Follow 1000`, `2:Request 148`.
+        fn announces(&mut self, link: u32, seqs: &[u64]) -> Vec<String> {
+            let have = Have { seqs: List::first_of(seqs.iter().map(|seq| ChunkSeq::new(*seq))) };
+            let (link, me) = (LinkId(link), PeerId::from_bits(9).expect("small"));
+            let head = Head::new(ChunkSeq::new(150), self.world.now);
+            let (members, playout) = (Members::default(), Playout::new(&self.world.config.tuning));
+            let (stream, buffer, began) = (StreamId(1), &self.buffer, self.world.now);
+            let view = View { stream, me, members: &members, buffer, head: &head, playout: &playout, began };
+            self.partners.have(link, &have, buffer.map());
+            let t = &mut self.world.turn();
+            self.scheduler.announced(t, &view, &mut self.partners, link, &have);
+            self.scheduler.run(t, &view, &mut self.partners, &mut CacheLink::new(), &mut Vec::new());
+            let text = |o| match o {
+                Output::Send { link, frame: Frame::Follow(f) } => format!("{}:Follow {:b}", link.0, f.subs),
+                Output::Send { link, frame: Frame::Request(r) } => {
+                    format!("{}:Request {}", link.0, r.runs.iter().map(|run| run.first.to_string()).collect::<String>())
+                }
+                other => format!("{other:?}"),
+            };
+            self.world.outputs().into_iter().map(text).collect()
+        }
+
+        fn leads(&mut self, link: u32, subs: u8) {
+            self.scheduler.follow.answered(&mut self.world.turn(), LinkId(link), subs);
+        }
+    }
+
+    #[test]
+    fn an_announcement_of_who_leads_is_a_request_and_others_are_asked_when_it_does_not_come() {
+        let mut pair = Pair::new();
+        assert_eq!(pair.announces(1, &[131]), ["1:Follow 1000", "1:Request 131"], "the first one is pulled");
+        pair.leads(1, 0b1000);
+        assert_eq!(pair.announces(1, &[139]), [""; 0]);
+        assert!(pair.scheduler.requests.is_open_at_partner(ChunkSeq::new(139)));
+        assert_eq!(pair.announces(2, &[139, 147]), [""; 0], "who leads has time to announce 147");
+        assert_eq!(pair.announces(2, &[115]), ["2:Request 115"], "15 chunks are 3 s less what begins it");
+        assert_eq!(pair.scheduler.requests.asked_at(LinkId(1), ChunkSeq::new(115)), None);
+    }
+
+    #[test]
+    fn what_is_pushed_though_it_is_held_is_no_unasked_chunk() {
+        let mut pair = Pair::new();
+        pair.announces(1, &[131]);
+        pair.leads(1, 0b1000);
+        assert_eq!(pair.announces(1, &[107]), [""; 0]);
+        let requests = &mut pair.scheduler.requests;
+        assert!(!requests.is_open_at_partner(ChunkSeq::new(107)));
+        assert!(requests.settle(LinkId(1), ChunkSeq::new(107)) && !requests.settle(LinkId(1), ChunkSeq::new(108)));
     }
 
     proptest! {
