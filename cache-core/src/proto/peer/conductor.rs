@@ -41,9 +41,9 @@ struct Watching {
 }
 
 impl Watching {
-    fn view<'a>(&'a self, stream: StreamId, me: PeerId, members: &'a Members) -> View<'a> {
+    fn view<'a>(&'a self, stream: StreamId, me: PeerId, members: &'a Members, uplink_busy: Span) -> View<'a> {
         let Watching { buffer, head, playout, began } = self;
-        View { stream, me, members, buffer, head, playout, began: *began }
+        View { stream, me, members, buffer, head, playout, began: *began, uplink_busy }
     }
 }
 
@@ -243,7 +243,7 @@ impl Conductor {
             self.scheduler.requests.forget_before(w.buffer.map().base());
             t.out.push(Output::Forget { before: w.buffer.map().base() });
         }
-        let view = w.view(self.stream, self.join.id(), &self.near.members);
+        let view = w.view(self.stream, self.join.id(), &self.near.members, self.upload.busy(t.now));
         let mut struck = std::mem::take(&mut self.struck);
         self.scheduler.run(t, &view, &mut self.near.partners, &mut self.cache, &mut struck);
         self.upload.pump(t, self.stream, &w.buffer);
@@ -335,7 +335,7 @@ impl Conductor {
                 if let Some(w) = &self.watching {
                     self.near.partners.have(link, &have, w.buffer.map());
                     self.stirred |= self.scheduler.wants(have.seqs.iter().copied());
-                    let view = w.view(self.stream, self.join.id(), &self.near.members);
+                    let view = w.view(self.stream, self.join.id(), &self.near.members, self.upload.busy(t.now));
                     self.scheduler.announced(t, &view, &mut self.near.partners, link, &have);
                 }
             }

@@ -68,6 +68,8 @@ pub(super) struct View<'a> {
     pub(super) playout: &'a Playout,
     /// When the peer began to want chunks.
     pub(super) began: Time,
+    /// For so long a request waits behind what is being uploaded.
+    pub(super) uplink_busy: Span,
 }
 
 /// Gives each of `wanted` (slots), in their order, to the source that holds it, has room and promises it soonest, ties at
@@ -277,8 +279,7 @@ impl Scheduler {
         if cache_is_open {
             let reserve = view.pace(t).reserve;
             first = position;
-            while first < WINDOW_CHUNKS && urgent::needs_cache(view.left(self.base.ahead(first), t.now), reserve, false)
-            {
+            while first < WINDOW_CHUNKS && view.needs_cache(self.base.ahead(first), reserve, false, t.now) {
                 first += 1;
             }
         }
@@ -361,7 +362,7 @@ impl Scheduler {
                 continue;
             }
             let at_partner = self.requests.is_open_at_partner(seq);
-            let last_resort = seq <= newest && urgent::needs_cache(view.left(seq, t.now), pace.reserve, at_partner);
+            let last_resort = seq <= newest && view.needs_cache(seq, pace.reserve, at_partner, t.now);
             let may_seed = !at_partner && !announced.contains(slot);
             let stands_for = if t.tuning().push { seeding::representative(seq) } else { seq };
             if !(last_resort || may_seed && view.seeds(seq, stands_for, partners, pace.seed_step, t.now)) {
@@ -386,6 +387,11 @@ impl Scheduler {
 impl View<'_> {
     fn left(&self, seq: ChunkSeq, now: Time) -> Span {
         self.playout.time_left(seq, self.buffer.position(), self.head, now)
+    }
+
+    /// Whether `seq` is to be asked of the cache now, if a request leaves when the uplink is free.
+    fn needs_cache(&self, seq: ChunkSeq, reserve: Span, open_at_partner: bool, now: Time) -> bool {
+        urgent::needs_cache(self.left(seq, now).minus(self.uplink_busy), reserve, open_at_partner)
     }
 
     fn pace(&self, t: &Turn<'_>) -> super::playout::Pace {
@@ -496,7 +502,8 @@ mod tests {
             let head = Head::new(ChunkSeq::new(150), self.world.now);
             let (members, playout) = (Members::default(), Playout::new(&self.world.config.tuning));
             let (stream, buffer, began) = (StreamId(1), &self.buffer, self.world.now);
-            let view = View { stream, me, members: &members, buffer, head: &head, playout: &playout, began };
+            let (head, playout, uplink_busy) = (&head, &playout, Span::ZERO);
+            let view = View { stream, me, members: &members, buffer, head, playout, began, uplink_busy };
             self.partners.have(link, &have, buffer.map());
             let t = &mut self.world.turn();
             self.scheduler.announced(t, &view, &mut self.partners, link, &have);

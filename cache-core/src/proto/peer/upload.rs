@@ -24,8 +24,9 @@ const SENDING_MAX: usize = 2;
 /// How much unused upload may be saved up. Our guess: two chunks' time.
 const SAVED_MAX: Span = Span::from_millis(400);
 
-/// How much of all partners together may be with the driver at once. Our guess: enough for the uplink never to idle.
-const AHEAD_MAX: Span = Span::from_millis(300);
+/// How much of all partners together may be with the driver when one more chunk is handed to it. Our guess: enough for the
+/// uplink never to idle. Not more: what is there stands in front of our own requests and announcements, too.
+const AHEAD_MAX: Span = Span::from_millis(50);
 
 /// A chunk that the driver has held for so long is stuck: its receiver is slow, not the uplink. Our guess.
 const STUCK: Span = Span::from_secs(1);
@@ -247,10 +248,20 @@ impl Upload {
         Span::from_micros(bytes.saturating_mul(1_000_000) / rate)
     }
 
-    /// Bytes with the driver that the uplink, not a slow receiver, holds up.
+    /// Bytes with the driver that the uplink, not a slow receiver, holds up: those handed to it, less what the uplink has carried
+    /// since.
     fn ahead(&self, now: Time) -> u64 {
         let going = self.queues.values().flat_map(|queue| &queue.sending).filter(|s| s.since.after(STUCK) > now);
-        going.map(|s| s.bytes).sum()
+        let (bytes, since) = going.fold((0, now), |(bytes, since), s| (bytes + s.bytes, since.min(s.since)));
+        bytes.saturating_sub(BitRate(self.meter.rate.saturating_mul(8)).over(now.since(since)).0)
+    }
+
+    /// How long the uplink is taken by what is with the driver: what is said now waits for it.
+    pub(super) fn busy(&self, now: Time) -> Span {
+        match self.meter.rate {
+            0 => Span::ZERO,
+            rate => Span::from_micros(self.ahead(now).saturating_mul(1_000_000) / rate),
+        }
     }
 
     /// When [`Upload::pump`] has something to do that no input brings about: the upload granted has grown enough.
