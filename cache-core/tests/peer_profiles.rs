@@ -68,7 +68,7 @@ fn peers_of_all_profiles_are_one_swarm() {
 
 #[test]
 fn leaders_that_die_are_followed_by_others() {
-    let mut net = swarm(3, &[Profile::Low.tuning()]);
+    let mut net = swarm(3, &[Tuning { push: true, ..Profile::Low.tuning() }]);
     let (dead, living): (Vec<_>, Vec<_>) = net.viewers.keys().copied().partition(|node| node % 3 == 0);
     let sum = |net: &Net| {
         let stats = |node: &usize| net.viewers[node].peer.stats();

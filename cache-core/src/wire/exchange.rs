@@ -116,7 +116,7 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// Chunks that the sender holds since its last [`Gossip`].
+    /// Chunks that the sender holds since its last [`Gossip`]. Who was to send it one of them need not, and then says nothing.
     pub struct Have {
         /// Their numbers.
         pub seqs: List<ChunkSeq, HAVE_PER_MESSAGE_MAX>,

@@ -21,9 +21,9 @@ use crate::peer_id::PeerId;
 use crate::sign::{ChunkFault, stream_id};
 use crate::time::{Span, Time};
 use crate::units::{CHUNK_SPAN, ChunkSeq, StreamId};
-use crate::wire::exchange::{Leads, Leave, StreamInfo, Unavailable};
+use crate::wire::exchange::{Have, Leads, Leave, StreamInfo, Unavailable};
 use crate::wire::index::StreamKey;
-use crate::wire::{BufferMap, ChunkHeader, Frame, RefusalReason, Refused};
+use crate::wire::{BufferMap, ChunkHeader, Frame, List, RefusalReason, Refused};
 
 /// How long the first chunks may take before the cache is asked once more where to begin. Our guess.
 const BEGIN_PATIENCE: Span = Span::from_secs(4);
@@ -334,6 +334,7 @@ impl Conductor {
             Frame::Have(have) => {
                 if let Some(w) = &self.watching {
                     self.near.partners.have(link, &have, w.buffer.map());
+                    have.seqs.iter().for_each(|seq| self.upload.withdraw(t, link, *seq));
                     self.stirred |= self.scheduler.wants(have.seqs.iter().copied());
                     let view = w.view(self.stream, self.join.id(), &self.near.members, self.upload.busy(t.now));
                     self.scheduler.announced(t, &view, &mut self.near.partners, link, &have);
@@ -499,6 +500,10 @@ impl Conductor {
                 t.stats.chunks_verified += 1;
                 t.out.push(Output::Keep { seq });
                 self.near.partners.announce(t, seq);
+                // Who holds it is not told by the announcement, and need not send it.
+                for other in self.scheduler.requests.owing(seq).filter(|other| self.near.partners.has(*other)) {
+                    t.send(other, Have { seqs: List::first_of([seq]) });
+                }
             }
             Insert::Duplicate => {
                 self.scheduler.came(t, link, seq, false);

@@ -137,6 +137,10 @@ impl Partners {
         self.up.keys().copied().collect()
     }
 
+    pub(super) fn has(&self, link: LinkId) -> bool {
+        self.up.contains_key(&link)
+    }
+
     pub(super) fn get_mut(&mut self, link: LinkId) -> Option<&mut Partner> {
         self.up.get_mut(&link)
     }

@@ -150,6 +150,11 @@ impl Requests {
         self.owed.binary_search(&(link, seq)).map(|at| self.owed.remove(at)).is_ok()
     }
 
+    /// Who was asked for `seq`, or announced that it sends it, and may do so still.
+    pub(super) fn owing(&self, seq: ChunkSeq) -> impl Iterator<Item = LinkId> + '_ {
+        self.owed.iter().filter(move |(_, owed)| *owed == seq).map(|(link, _)| *link)
+    }
+
     /// `seq` is here: nobody is waited for. The partner at which it was open, when that is another one than `link`.
     pub(super) fn arrived(&mut self, link: LinkId, seq: ChunkSeq) -> Option<LinkId> {
         self.held_off.remove(&seq);
@@ -344,7 +349,8 @@ mod tests {
         assert!(requests.comes(seq(5), A, ms(10), ms(100)));
         assert!(!requests.comes(seq(5), b, ms(20), ms(110)), "it is open at A");
         assert_eq!(requests.arrived(b, seq(5)), Some(A), "the second was quicker");
-        assert!(requests.settle(A, seq(5)) && requests.settle(b, seq(5)), "both send it");
+        assert_eq!(requests.owing(seq(5)).collect::<Vec<_>>(), [A, b], "both send it");
+        assert!(requests.settle(A, seq(5)) && requests.settle(b, seq(5)));
     }
 
     #[test]

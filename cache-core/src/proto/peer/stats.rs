@@ -125,6 +125,8 @@ pub struct Stats {
     pub uploads_pushed: u64,
     /// Chunks refused to such a partner at once; counted among the refusals above, too.
     pub pushes_refused: u64,
+    /// Chunks that a partner waited for and no longer: it announced them itself.
+    pub uploads_withdrawn: u64,
     /// Sub-streams that a partner wished to follow and that were not promised to it.
     pub leads_refused: u64,
 

@@ -142,6 +142,16 @@ impl Upload {
         }
     }
 
+    /// A partner holds `seq` now: what waits for it in vain is not sent.
+    pub(super) fn withdraw(&mut self, t: &mut Turn<'_>, link: LinkId, seq: ChunkSeq) {
+        if let Some(queue) = self.queues.get_mut(&link)
+            && let Some(at) = queue.waiting.iter().position(|(s, _)| *s == seq)
+        {
+            queue.waiting.remove(at);
+            t.stats.uploads_withdrawn += 1;
+        }
+    }
+
     /// Lets a chunk wait for its turn, or says why it is not sent. Whether it did not wait or was being sent already.
     /// `patience`: how many times the configured one.
     fn queue(
@@ -418,6 +428,18 @@ mod tests {
         assert_eq!(said(&mut world), ["1:Busy 101+1", "1:NotYet 103+1", "1>100"]);
         let stats = &world.stats;
         assert_eq!((stats.uploads_pushed, stats.pushes_refused, stats.uploads_repeated), (1, 2, 1));
+    }
+
+    #[test]
+    fn what_a_partner_has_got_elsewhere_is_not_sent() {
+        let (mut world, mut upload, buffer) = (TestWorld::new(Tuning::default()), Upload::default(), drawn(100, "###"));
+        [100, 101]
+            .into_iter()
+            .for_each(|seq| upload.push(&mut world.turn(), LinkId(1), ChunkSeq::new(seq), STREAM, &buffer));
+        upload.withdraw(&mut world.turn(), LinkId(1), ChunkSeq::new(100));
+        upload.withdraw(&mut world.turn(), LinkId(2), ChunkSeq::new(101));
+        upload.pump(&mut world.turn(), STREAM, &buffer);
+        assert_eq!((said(&mut world), world.stats.uploads_withdrawn), (vec!["1>101".to_owned()], 1));
     }
 
     #[test]
