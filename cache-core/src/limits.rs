@@ -76,6 +76,10 @@ pub const HAVE_PER_MESSAGE_MAX: usize = 32;
 /// Streams in one datagram of a cache's report.
 pub const STREAMS_PER_REPORT_MAX: usize = 24;
 
+/// Sub-streams of a stream: the chunks whose numbers leave the same remainder when divided by this. One byte on the wire
+/// has a bit for each. Our guess: an eighth of the stream is what the smallest uplink that helps at all can promise.
+pub const SUB_STREAMS: u64 = 8;
+
 /// Room for a signed join ticket.
 pub const TICKET_BYTES_MAX: usize = 256;
 

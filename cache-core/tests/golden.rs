@@ -119,6 +119,8 @@ fn frames() -> Vec<Frame> {
         PublishOk { stream: STREAM, next: seq(65_786) }.into(),
         Ack { stream: STREAM, seq: seq(65_785) }.into(),
         TryInstead { caches: caches() }.into(),
+        Follow { subs: 0b1000_0101 }.into(),
+        Leads { subs: 0b0000_0101 }.into(),
     ]
 }
 

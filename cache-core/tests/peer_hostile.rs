@@ -45,7 +45,11 @@ impl World {
             stream: stream.clone(),
             routes: vec![SocketAddr::from(([10, 0, 0, 1], 1))],
             listen: Some(SocketAddr::from(([0, 0, 0, 0], 5))),
-            tuning: Tuning { upload_kbps: if seed.is_multiple_of(2) { 0 } else { 3_000 }, ..Tuning::default() },
+            tuning: Tuning {
+                upload_kbps: if seed.is_multiple_of(2) { 0 } else { 3_000 },
+                push: seed.is_multiple_of(3),
+                ..Tuning::default()
+            },
         };
         let mut rng = Prng::new(seed);
         let near = [0, 1_000, 70_000, 1 << 40, u64::MAX - 300][rng.below(5)];
@@ -87,6 +91,10 @@ impl World {
                 }
                 Output::Send { link, frame: Frame::Request(request) } => {
                     self.wanted.extend(request.runs.iter().map(|run| (link, run.first)));
+                }
+                Output::Send { link, frame: Frame::Follow(_) } => {
+                    let frame = Leads::any(&mut Draw::new(self.rng.next_u64(), Fill::Any)).into();
+                    self.due.push(Input::Frame { link, frame });
                 }
                 Output::SendChunk { link, seq } => self.sending.push((link, seq)),
                 Output::Close { link } => self.links.retain(|other| *other != link),

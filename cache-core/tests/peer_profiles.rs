@@ -12,6 +12,8 @@ struct Seen {
     offload: f64,
     lag_ms_max: u64,
     startup_ms_max: u64,
+    /// Chunks that were pushed, of all that were kept.
+    pushed: f64,
 }
 
 /// Thirty viewers with uplinks of 1.5 times the stream, `tunings` dealt round.
@@ -39,6 +41,7 @@ fn seen(net: &Net) -> Seen {
         offload: peers / (peers + caches),
         lag_ms_max: lags.map(|(seq, at)| at.since(net.published[seq].1).millis()).max().unwrap_or(u64::MAX),
         startup_ms_max: startups.max().unwrap_or(u64::MAX),
+        pushed: sum(|s| s.chunks_pushed) / sum(|s| s.chunks_verified),
     }
 }
 
@@ -52,6 +55,7 @@ fn each_profile_keeps_its_lag_and_its_peers_help() {
         assert!(seen.continuity_min >= 0.98, "{profile:?}: {seen:?}");
         assert!(seen.lag_ms_max <= lag_ms && seen.offload > offload, "{profile:?}: {seen:?}");
         assert!(seen.startup_ms_max <= 1_000, "{profile:?}: {seen:?}");
+        assert_eq!(seen.pushed > 0.0, profile.tuning().push, "{profile:?}: {seen:?}");
     }
 }
 
@@ -60,4 +64,26 @@ fn peers_of_all_profiles_are_one_swarm() {
     let seen = seen(&swarm(2, &[Profile::Classic, Profile::Mid, Profile::Low].map(Profile::tuning)));
     println!("{seen:?}");
     assert!(seen.continuity_min >= 0.99 && seen.offload > 0.6, "{seen:?}");
+}
+
+#[test]
+fn leaders_that_die_are_followed_by_others() {
+    let mut net = swarm(3, &[Tuning { push: true, ..Profile::Low.tuning() }]);
+    let (dead, living): (Vec<_>, Vec<_>) = net.viewers.keys().copied().partition(|node| node % 3 == 0);
+    let sum = |net: &Net| {
+        let stats = |node: &usize| net.viewers[node].peer.stats();
+        living
+            .iter()
+            .map(stats)
+            .fold([0; 3], |sum, s| [sum[0] + s.chunks_due, sum[1] + s.chunks_played, sum[2] + s.chunks_pushed])
+    };
+    net.run(10_000);
+    let before = sum(&net);
+    dead.into_iter().for_each(|node| net.kill(node));
+    net.run(20_000);
+    let after = sum(&net);
+    let [due, played, pushed] = std::array::from_fn(|i| after[i] - before[i]);
+    println!("{due} due, {played} played, {pushed} pushed");
+    assert!(played * 100 >= due * 99, "{played} of {due}");
+    assert!(pushed * 10 >= played, "{pushed} of {played}");
 }

@@ -8,6 +8,7 @@
 //!  partners (Role::Peer to a peer; a link is of one stream, the Hello's)
 //!     |<-- Gossip (each gossip period; also the heartbeat), Have (at once) -->|
 //!     |<-- Request -->|  answered by Chunk frames and Unavailable, in any order
+//!     |<-- Follow -->|  answered by Leads; from there on a Have of a sub-stream that is led counts as its chunk's Request
 //!     |<-- PartnersQuery / Partners, Leave -->|
 //!
 //!  with a cache (Role::Peer, Role::Cache or Role::Viewer to a cache; any number of streams)
@@ -115,7 +116,7 @@ wire_struct! {
 }
 
 wire_struct! {
-    /// Chunks that the sender holds since its last [`Gossip`].
+    /// Chunks that the sender holds since its last [`Gossip`]. Who was to send it one of them need not, and then says nothing.
     pub struct Have {
         /// Their numbers.
         pub seqs: List<ChunkSeq, HAVE_PER_MESSAGE_MAX>,
@@ -153,6 +154,26 @@ wire_struct! {
         pub first: ChunkSeq,
         /// How many from there on.
         pub count: u16,
+    }
+}
+
+wire_struct! {
+    /// Asks a partner to push sub-streams: to send their chunks as soon as it holds them itself. Replaces what was asked
+    /// before, so that none ends it. Answered by one [`Leads`]; another is not said before that answer has come or seconds
+    /// have passed.
+    pub struct Follow {
+        /// Bit `seq mod 8` for each sub-stream wanted, the lowest bit for 0 ([`crate::limits::SUB_STREAMS`]).
+        pub subs: u8,
+    }
+}
+
+wire_struct! {
+    /// The answer to a [`Follow`]: what the sender pushes from here on. Each [`Have`] of such a chunk that is said behind
+    /// this counts as if the receiver had answered it by a [`Request`]: the chunk follows, or an [`Unavailable`]. What the
+    /// receiver is known to hold is neither announced nor sent.
+    pub struct Leads {
+        /// Some of the sub-streams that were asked for.
+        pub subs: u8,
     }
 }
 
@@ -330,5 +351,9 @@ wire_kinds! {
         Ack = 20,
         /// Other caches.
         TryInstead = 21,
+        /// Asks a partner to push sub-streams.
+        Follow = 22,
+        /// The sub-streams that it pushes.
+        Leads = 23,
     }
 }

@@ -162,6 +162,8 @@ any_struct! {
     PublishOk { stream, next }
     Ack { stream, seq }
     TryInstead { caches }
+    Follow { subs }
+    Leads { subs }
     Challenge {}
     RouteJoin { previous, ticket }
     RouteJoined { peer, lease_s, domain, indexes, seen }
@@ -206,7 +208,7 @@ macro_rules! all_of {
 
 all_of! { any_frames of Frame:
     Hello Welcome Refused Gossip Have Request Unavailable PartnersQuery Partners Leave Open StreamInfo Subscribe
-    Unsubscribe Skipped Ended Publish PublishOk Ack TryInstead
+    Unsubscribe Skipped Ended Publish PublishOk Ack TryInstead Follow Leads
 }
 
 all_of! { any_messages of Message:

@@ -7,35 +7,28 @@ use super::event::{End, Input, LinkId, Output};
 use super::handshake::{Ourselves, Outcome};
 use super::head::Head;
 use super::join::{Join, JoinEvent};
+use super::lead;
 use super::neighbourhood::Neighbourhood;
 use super::play_buffer::{Insert, PlayBuffer, frame_bytes};
 use super::playout::Playout;
-use super::scheduler::{Scheduler, UNKNOWN_EPOCH_PAUSE, View};
+use super::scheduler::{Scheduler, UNKNOWN_EPOCH_PAUSE};
 use super::stats::{Snapshot, State};
 use super::turn::Turn;
 use super::upload::Upload;
+use super::view::Watching;
 use crate::limits::WINDOW_CHUNKS;
 use crate::sign::{ChunkFault, stream_id};
 use crate::time::{Span, Time};
 use crate::units::{CHUNK_SPAN, ChunkSeq, StreamId};
-use crate::wire::exchange::{Leave, StreamInfo, Unavailable};
+use crate::wire::exchange::{Have, Leads, Leave, StreamInfo, Unavailable};
 use crate::wire::index::StreamKey;
-use crate::wire::{BufferMap, ChunkHeader, Frame, RefusalReason, Refused};
+use crate::wire::{BufferMap, ChunkHeader, Frame, List, RefusalReason, Refused};
 
 /// How long the first chunks may take before the cache is asked once more where to begin. Our guess.
 const BEGIN_PATIENCE: Span = Span::from_secs(4);
 
 /// How often a peer that does not play looks around, and the least time between two looks at its neighbourhood. Our guess.
 const LOOK_PERIOD: Span = Span::from_millis(100);
-
-/// What exists from the moment on at which a cache has said where to begin.
-#[derive(Debug)]
-struct Watching {
-    buffer: PlayBuffer,
-    head: Head,
-    playout: Playout,
-    began: Time,
-}
 
 /// The parts of a peer.
 #[derive(Debug)]
@@ -171,6 +164,10 @@ impl Conductor {
             self.servers_said(t, said);
         }
         self.near.partners.flush(t);
+        while let (Some((link, seq)), Some(w)) = (self.near.partners.take_push(), &self.watching) {
+            self.stirred = true;
+            self.upload.push(t, link, seq, self.stream, &w.buffer);
+        }
         self.watch(t);
         self.next_tick = self.next_tick.min(self.cache.next_timeout(t.now, t.tuning()));
     }
@@ -232,16 +229,8 @@ impl Conductor {
             self.scheduler.requests.forget_before(w.buffer.map().base());
             t.out.push(Output::Forget { before: w.buffer.map().base() });
         }
-        let view = View {
-            stream: self.stream,
-            me: self.join.id(),
-            members: &self.near.members,
-            buffer: &w.buffer,
-            head: &w.head,
-            playout: &w.playout,
-            help: self.cache.help(),
-            began: w.began,
-        };
+        let busy = self.upload.busy(t.now);
+        let view = w.view(self.stream, self.join.id(), &self.near.members, self.cache.help(), busy);
         let mut struck = std::mem::take(&mut self.struck);
         self.scheduler.run(t, &view, &mut self.near.partners, &mut self.cache, &mut struck);
         self.upload.pump(t, self.stream, &w.buffer);
@@ -334,9 +323,18 @@ impl Conductor {
                 }
             }
             Frame::Have(have) => {
-                if let Some(buffer) = buffer {
-                    self.near.partners.have(link, &have, buffer.map());
+                if let Some(w) = &self.watching {
+                    self.near.partners.have(link, &have, w.buffer.map());
+                    have.seqs.iter().for_each(|seq| self.upload.withdraw(t, link, *seq));
                     self.stirred |= self.scheduler.wants(have.seqs.iter().copied());
+                    let view = w.view(
+                        self.stream,
+                        self.join.id(),
+                        &self.near.members,
+                        self.cache.help(),
+                        self.upload.busy(t.now),
+                    );
+                    self.scheduler.announced(t, &view, &mut self.near.partners, link, &have);
                 }
             }
             Frame::Request(request) => {
@@ -344,6 +342,8 @@ impl Conductor {
                 self.stirred = true;
             }
             Frame::Unavailable(said) => self.not_from_partner(t, link, &said),
+            Frame::Follow(wish) => self.lead(t, link, wish.subs),
+            Frame::Leads(said) => self.scheduler.follow.answered(t, link, said.subs),
             Frame::PartnersQuery(_) => self.near.partners.answer(t, link),
             Frame::Partners(list) if self.near.partners.was_asked(link) => {
                 self.near.learn(t, self.join.id(), self.size, &list.peers);
@@ -369,10 +369,24 @@ impl Conductor {
             self.scheduler.requests.settle(link, seq);
             if self.scheduler.requests.given_up(link, seq, false) {
                 t.stats.unavailable += 1;
+                if self.scheduler.follow.is_led_by(link, seq) {
+                    self.scheduler.follow.behind(t, seq);
+                }
                 partner.rate.failed();
                 partner.map.set(seq, false);
             }
         }
+    }
+
+    /// A partner wishes to be pushed these sub-streams, and no others.
+    fn lead(&mut self, t: &mut Turn<'_>, link: LinkId, wanted: u8) {
+        let kbps = self.watching.as_ref().map_or(0, |w| w.buffer.stream_kbps());
+        let (room, ours) = (self.upload.room(t.tuning(), kbps), self.scheduler.follow.wanted_of(link));
+        let subs = lead::grant(&self.near.partners, link, wanted, ours, room);
+        let Some(partner) = self.near.partners.get_mut(link) else { return };
+        partner.followed = subs;
+        t.stats.leads_refused += u64::from((wanted & !subs).count_ones());
+        t.send(link, Leads { subs });
     }
 
     fn cache_said(&mut self, t: &mut Turn<'_>, said: CacheEvent) {
@@ -479,11 +493,19 @@ impl Conductor {
         self.stirred |= w.playout.next_timeout() == Time::NEVER || header.end;
         match w.buffer.insert(header) {
             Insert::Kept => {
+                self.scheduler.came(t, link, seq, true);
                 t.stats.chunks_verified += 1;
                 t.out.push(Output::Keep { seq });
                 self.near.partners.announce(t, seq);
+                // Who holds it is not told by the announcement, and need not send it.
+                for other in self.scheduler.requests.owing(seq).filter(|other| self.near.partners.has(*other)) {
+                    t.send(other, Have { seqs: List::first_of([seq]) });
+                }
             }
-            Insert::Duplicate => t.stats.chunks_duplicate += 1,
+            Insert::Duplicate => {
+                self.scheduler.came(t, link, seq, false);
+                t.stats.duplicates_from_caches += u64::from(self.cache.link() == Some(link));
+            }
             Insert::TooOld | Insert::TooNew => t.stats.chunks_late += 1,
         }
         if let Some(other) = self.scheduler.requests.arrived(link, seq)
@@ -529,6 +551,7 @@ impl Conductor {
     fn forget_link(&mut self, link: LinkId) {
         self.stirred = true;
         self.scheduler.requests.drop_partner(link);
+        self.scheduler.follow.drop_link(link);
         self.upload.drop_link(link);
     }
 

@@ -34,7 +34,7 @@ pub enum Profile {
     Classic,
     /// A window of 12.8 s, 3 s behind.
     Mid,
-    /// A window of 3.2 s, under 2 s behind.
+    /// A window of 3.2 s, 2.3 s behind.
     Low,
 }
 
@@ -186,6 +186,10 @@ tuning! {
     /// When no partner announces a published chunk, the number of responsible peers doubles each time this passes.
     /// Our guess: time for a few hops between partners.
     seed_step_ms: u64,
+    /// Whether partners are asked to push: to send the chunks of a sub-stream as soon as they have them. Every peer pushes when
+    /// it is asked to. Simulated: fewer requests are refused, more chunks come twice, and caches send as much (decision
+    /// 0046), so no profile does.
+    push: bool,
     /// Longest time a new chunk waits to be announced together with others. Our guess; the machine's tick.
     announce_ms: u64,
 
@@ -224,15 +228,15 @@ impl Profile {
                 profile: self,
                 window_chunks: 16,
                 history_chunks: 4,
-                play_delay_ms: 1_600,
-                begin_back_ms: 800,
+                play_delay_ms: 2_300,
+                begin_back_ms: 1_200,
                 slew_permille: 30,
                 gossip_ms: 1_000,
                 request_period_ms: 200,
                 request_mute_ms: 600,
-                request_timeout_ms: 600,
+                request_timeout_ms: 900,
                 request_timeout_min_ms: 300,
-                cache_reserve_ms: 600,
+                cache_reserve_ms: 1_000,
                 cache_timeout_ms: 500,
                 seed_step_ms: 250,
                 announce_ms: 20,
@@ -282,6 +286,7 @@ impl Tuning {
             cache_timeout_ms: 1_000,
             seed_ahead_chunks: 3,
             seed_step_ms: 1_000,
+            push: false,
             announce_ms: 100,
             upload_queue_max: 16,
             upload_patience_ms: 400,

@@ -24,10 +24,11 @@
 //! | `cache_link` | the link to the cache and the next one when it fails | 3.1.2 |
 //! | `help` | how far the cache is leaned on, by what it says it has left | our own |
 //! | `play_buffer`, `head`, `playout` | the window, the newest chunk, the clock | 3.2.1, 3.2.2 |
-//! | `scheduler`, `urgent`, `rarest`, `request_rate`, `requests` | which chunk is asked of whom | 3.2.3, eqs. (4), (5) |
+//! | `view`, `scheduler`, `urgent`, `rarest`, `request_rate`, `requests` | which chunk is asked of whom | 3.2.3, eqs. (4), (5) |
 //! | `slots`, `few` | sets of a window's chunks as words; short lists by keys | |
 //! | `delivery` | how long a partner takes | |
 //! | `seeding` | who fetches a new chunk from the cache | our own |
+//! | `follow`, `lead` | sub-streams that are pushed | our own |
 //! | `upload` | partners' requests within the upload granted | |
 //! | [`stats`], [`quality`] | counters and the status line; what the viewer gets | |
 //!
@@ -47,10 +48,12 @@ mod cache_link;
 mod conductor;
 mod delivery;
 mod few;
+mod follow;
 mod handshake;
 mod head;
 mod help;
 mod join;
+mod lead;
 mod members;
 mod neighbourhood;
 mod partners;
@@ -65,6 +68,7 @@ mod slots;
 mod turn;
 mod upload;
 mod urgent;
+mod view;
 mod worth;
 
 /// The rules that are pure functions, for who runs them on state of another shape (the simulator's reduced model).

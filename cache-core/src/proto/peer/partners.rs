@@ -1,16 +1,19 @@
 //! Partners: the peers connected, what they hold, and who of them stays (paper, sections 3.1.4 and 3.1.5).
 //!
 //! Each gossip period every partner is sent our buffer map, which is the heartbeat too; new chunks are announced at
-//! once, those that come within `announce_ms` of an announcement together. Who misses three heartbeats is gone. Each longer period the lowest by
-//! eq. (3) are exchanged for members. Caches are not here: their upload to us is their purpose, so they are never
-//! ranked ([`super::cache_link`]).
+//! once, those that come within `announce_ms` of an announcement together, and pushed right behind it to those that
+//! follow in their sub-streams. Who misses three heartbeats is gone. Each longer period the lowest by eq. (3) are
+//! exchanged for members. Caches are not here: their upload to us is their purpose, so they are never ranked
+//! ([`super::cache_link`]).
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use super::config::Tuning;
 use super::delivery::Delivery;
 use super::event::LinkId;
 use super::few::Few;
+use super::follow::sub_of;
 use super::request_rate::RequestRate;
 use super::turn::Turn;
 use super::worth::Worth;
@@ -44,6 +47,8 @@ pub(super) struct Partner {
     pub(super) delivery: Delivery,
     /// Requests in a row that were not answered.
     pub(super) strikes: u32,
+    /// The sub-streams that it is pushed by us.
+    pub(super) followed: u8,
     /// Chunks in a row that nobody asked for.
     unasked: u32,
     since: Time,
@@ -67,6 +72,7 @@ impl Partner {
             worth: Worth::new(t.now),
             delivery: Delivery::default(),
             strikes: 0,
+            followed: 0,
             unasked: 0,
             since: t.now,
             heard: t.now,
@@ -107,6 +113,8 @@ pub(super) struct Partners {
     ids: Few<LinkId, PeerId>,
     /// Chunks held since the last announcement; at most a window.
     fresh: Vec<ChunkSeq>,
+    /// Those announced to who follows in their sub-streams, to be sent.
+    pushes: VecDeque<(LinkId, ChunkSeq)>,
     announced: Time,
     /// When they are announced.
     announce_at: Option<Time>,
@@ -130,6 +138,10 @@ impl Partners {
 
     pub(super) fn links(&self) -> Vec<LinkId> {
         self.up.keys().copied().collect()
+    }
+
+    pub(super) fn has(&self, link: LinkId) -> bool {
+        self.up.get(&link).is_some()
     }
 
     pub(super) fn get_mut(&mut self, link: LinkId) -> Option<&mut Partner> {
@@ -250,7 +262,8 @@ impl Partners {
         }
     }
 
-    /// Tells each partner of the new chunks that it does not hold itself and has not played.
+    /// Tells each partner of the new chunks that it does not hold itself and has not played. Who follows is to be sent them
+    /// next ([`Partners::take_push`]).
     pub(super) fn flush(&mut self, t: &mut Turn<'_>) {
         if self.announce_at.is_none_or(|at| at > t.now) {
             return;
@@ -262,8 +275,15 @@ impl Partners {
             while news.peek().is_some() {
                 t.send(*link, Have { seqs: List::first_of(news.by_ref().take(HAVE_PER_MESSAGE_MAX)) });
             }
+            let follows = |seq: &ChunkSeq| is_news(seq) && partner.followed & sub_of(*seq) != 0;
+            self.pushes.extend(self.fresh.iter().copied().filter(follows).map(|seq| (*link, seq)));
         }
         self.fresh.clear();
+    }
+
+    /// A chunk that was announced to a partner on this link who follows in its sub-stream. To be taken until there is none.
+    pub(super) fn take_push(&mut self) -> Option<(LinkId, ChunkSeq)> {
+        self.pushes.pop_front()
     }
 
     /// Partners that have not been heard for three periods.
@@ -379,6 +399,21 @@ mod tests {
         world.pass(100);
         partners.flush(&mut world.turn());
         assert_eq!(frames(&mut world), [(1, "Have"), (2, "Have")]);
+    }
+
+    #[test]
+    fn what_is_announced_to_a_follower_is_pushed_to_it_and_what_it_holds_is_not() {
+        let mut world = TestWorld::new(Tuning::default());
+        let mut partners = partners(&mut world, 3);
+        let window = BufferMap::new(ChunkSeq::new(100));
+        for link in [1, 2] {
+            partners.get_mut(LinkId(link)).expect("there").followed = sub_of(ChunkSeq::new(112));
+        }
+        partners.have(LinkId(2), &Have { seqs: List::first_of([ChunkSeq::new(112)]) }, &window);
+        [111, 112, 113].into_iter().for_each(|n| partners.announce(&world.turn(), ChunkSeq::new(n)));
+        partners.flush(&mut world.turn());
+        let pushes: Vec<_> = std::iter::from_fn(|| partners.take_push()).collect();
+        assert_eq!(pushes, [(LinkId(1), ChunkSeq::new(112))]);
     }
 
     #[test]

@@ -11,9 +11,10 @@
 //! publisher is silent, and play-out stands still (a *stall*) until it goes on.
 //!
 //! *Lag* is how long after its publishing a chunk is played. Its target is the lag of the first chunk, but not below
-//! the play delay: chunks need that time to travel. After a stall what is staler than that lag is left out, and play-out goes
-//! on as soon as its chunks have had the play delay to travel: a viewer who began farther behind waits no longer than others.
-//! After an interruption of the peer itself (stopped, suspended) it skips what became stale.
+//! the play delay: chunks need that time to travel; and not above what the window reaches ahead: the newest chunks could not
+//! be held. After a stall what is staler than that lag is left out, and play-out goes on as soon as its chunks have had the
+//! play delay to travel: a viewer who began farther behind waits no longer than others. After an interruption of the peer
+//! itself (stopped, suspended) it skips what became stale.
 //!
 //! Clocks drift, so that the lag would drain or grow for ever: above its target each chunk lasts up to `slew_permille`
 //! shorter, below a third of the play delay (our guess; or below the first chunk's lag, if that was less) longer. In
@@ -97,7 +98,9 @@ impl Playout {
     pub(super) fn advance(&mut self, t: &mut Turn<'_>, buffer: &mut PlayBuffer, head: &Head) {
         if self.phase == Phase::Waiting && buffer.is_ready(t.tuning().startup_chunks) && buffer.gate_is_open() {
             let lag_us = head.age_us(buffer.position(), t.now);
-            self.target_us = self.target_us.max(lag_us);
+            let reach_us =
+                CHUNK_SPAN.times(t.tuning().window_chunks.saturating_sub(t.tuning().history_chunks)).micros() as i64;
+            self.target_us = self.target_us.max(lag_us.min(reach_us));
             self.floor_us = self.floor_us.min(lag_us);
             self.phase = Phase::Playing { due: t.now };
         }
@@ -411,6 +414,25 @@ mod tests {
         let lasts = |lag_ms: i64| playout.slewed(CHUNK_SPAN, lag_ms * 1_000, 5).micros();
         let lags = [6_300, 6_200, 2_000, 1_999].map(lasts);
         assert_eq!(lags, [199_000, 200_000, 200_000, 201_000]);
+    }
+
+    #[test]
+    fn who_begins_too_far_behind_for_its_window_catches_up() {
+        let target = |window_chunks| {
+            let mut player = Player::new("#####");
+            player.world.config.tuning.window_chunks = window_chunks;
+            player.run(0);
+            player.playout.target_us / 1_000
+        };
+        assert_eq!([256, 48 + 40].map(target), [6_000, 6_000], "30 chunks behind, which is the play delay");
+        let far = |window_chunks| {
+            let mut player = Player::new("#####");
+            player.world.config.tuning.window_chunks = window_chunks;
+            player.head = Head::new(ChunkSeq::new(145), player.world.now);
+            player.run(0);
+            player.playout.target_us / 1_000
+        };
+        assert_eq!([256, 48 + 40].map(far), [9_000, 8_000]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::wire::exchange::{Request, Run};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expired {
     /// By this partner.
-    Partner(LinkId),
+    Partner(LinkId, ChunkSeq),
     /// By the cache.
     Cache,
 }
@@ -70,6 +70,23 @@ impl Requests {
     pub(super) fn asked_partner(&mut self, seq: ChunkSeq, link: LinkId, at: Time, deadline: Time) {
         self.entry(seq).partner = Some(Asked { link, at, deadline });
         self.owes(link, seq, deadline);
+    }
+
+    /// `link`, a partner, sends `seq` without being asked for it. Whether it is waited for there: not when it is open at a partner
+    /// already.
+    pub(super) fn comes(&mut self, seq: ChunkSeq, link: LinkId, at: Time, deadline: Time) -> bool {
+        let free = !self.is_open_at_partner(seq);
+        if free {
+            self.asked_partner(seq, link, at, deadline);
+        } else {
+            self.owes(link, seq, deadline);
+        }
+        free
+    }
+
+    /// `link`, a partner, sends `seq`, and nobody waits for it.
+    pub(super) fn comes_in_vain(&mut self, seq: ChunkSeq, link: LinkId) {
+        self.owes(link, seq, Time::NEVER);
     }
 
     pub(super) fn asked_cache(&mut self, seq: ChunkSeq, link: LinkId, deadline: Time) {
@@ -146,6 +163,11 @@ impl Requests {
         self.owed.binary_search(&(link, seq)).map(|at| self.owed.remove(at)).is_ok()
     }
 
+    /// Who was asked for `seq`, or announced that it sends it, and may do so still.
+    pub(super) fn owing(&self, seq: ChunkSeq) -> impl Iterator<Item = LinkId> + '_ {
+        self.owed.iter().filter(move |(_, owed)| *owed == seq).map(|(link, _)| *link)
+    }
+
     /// `seq` is here: nobody is waited for. The partner at which it was open, when that is another one than `link`.
     pub(super) fn arrived(&mut self, link: LinkId, seq: ChunkSeq) -> Option<LinkId> {
         self.held_off.remove(&seq);
@@ -195,7 +217,7 @@ impl Requests {
         self.due = Time::NEVER;
         for open in &mut self.open {
             if let Some(asked) = open.partner.take_if(|asked| asked.deadline <= now) {
-                late.push(Expired::Partner(asked.link));
+                late.push(Expired::Partner(asked.link, open.seq));
             }
             match &mut open.cache {
                 Some(deadline) if open.seq > newest => *deadline = cache_deadline,
@@ -288,7 +310,7 @@ mod tests {
         requests.asked_partner(seq(5), A, ms(10), ms(100));
         assert_eq!((requests.next_timeout(), requests.asked_at(A, seq(5))), (ms(100), Some(ms(10))));
         assert_eq!(expired(&mut requests, 99, 9, 999), []);
-        assert_eq!(expired(&mut requests, 100, 9, 999), [Expired::Partner(A)]);
+        assert_eq!(expired(&mut requests, 100, 9, 999), [Expired::Partner(A, seq(5))]);
         assert_eq!((requests.next_timeout(), requests.is_open(seq(5))), (Time::NEVER, false));
         assert!(requests.settle(A, seq(5)) && !requests.settle(A, seq(5)) && !requests.settle(A, seq(6)));
     }
@@ -325,6 +347,17 @@ mod tests {
         assert!(requests.is_open_at_partner(seq(5)) && !requests.is_open_at_cache(seq(5)));
         assert_eq!(requests.arrived(CACHE, seq(5)), Some(A), "the cache was quicker");
         assert!(!requests.is_open(seq(5)));
+    }
+
+    #[test]
+    fn what_comes_unasked_is_waited_for_unless_somebody_else_was_asked() {
+        let mut requests = Requests::default();
+        let b = LinkId(2);
+        assert!(requests.comes(seq(5), A, ms(10), ms(100)));
+        assert!(!requests.comes(seq(5), b, ms(20), ms(110)), "it is open at A");
+        assert_eq!(requests.arrived(b, seq(5)), Some(A), "the second was quicker");
+        assert_eq!(requests.owing(seq(5)).collect::<Vec<_>>(), [A, b], "both send it");
+        assert!(requests.settle(A, seq(5)) && requests.settle(b, seq(5)));
     }
 
     #[test]

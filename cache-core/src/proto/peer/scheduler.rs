@@ -12,23 +12,21 @@
 use super::cache_link::CacheLink;
 use super::config::Tuning;
 use super::event::LinkId;
-use super::head::Head;
-use super::help::Help;
-use super::members::Members;
+use super::follow::{Follow, sub_of};
 use super::partners::Partners;
-use super::play_buffer::PlayBuffer;
-use super::playout::Playout;
 use super::request_rate::equation_four;
 use super::requests::{Expired, Requests, request_frames};
 use super::slots::Slots;
 use super::turn::Turn;
+use super::view::View;
 use super::{rarest, seeding, urgent};
 use crate::limits::WINDOW_CHUNKS;
-use crate::peer_id::{PeerId, Tier};
+use crate::peer_id::Tier;
 use crate::prng::Prng;
 use crate::time::{Span, Time};
-use crate::units::{CHUNK_SPAN, ChunkSeq, StreamId};
+use crate::units::{CHUNK_SPAN, ChunkSeq};
 use crate::wire::BufferMap;
+use crate::wire::exchange::Have;
 
 /// Most chunks open at the cache at once. Our guess: twice the default play delay.
 const CACHE_OPEN_MAX: usize = 64;
@@ -36,10 +34,6 @@ const CACHE_OPEN_MAX: usize = 64;
 /// How often the patience with a cache that is late is doubled. Our guess: three times is long enough for any queue in
 /// front of a cache that is worth waiting for.
 const CACHE_DOUBLINGS_MAX: u32 = 3;
-
-/// A peer that has no partner so long after it began is cut off from the others: what they seed does not reach it, and it fetches
-/// everything itself. Our guess: longer than first links take.
-const ALONE: Span = Span::from_secs(3);
 
 /// What a partner's chunks are taken to need before the first has come. Our guess: a round trip and a chunk's sending.
 const DELIVERY_UNKNOWN: Span = Span::from_millis(250);
@@ -57,22 +51,6 @@ pub struct Source {
     pub takes_us: u64,
     /// Chunks open there, and the one that would be next.
     pub turn: u64,
-}
-
-/// The peer's view of the stream that a plan is made for.
-#[derive(Debug)]
-pub(super) struct View<'a> {
-    pub(super) stream: StreamId,
-    pub(super) me: PeerId,
-    /// Who is known besides the partners, for seeding.
-    pub(super) members: &'a Members,
-    pub(super) buffer: &'a PlayBuffer,
-    pub(super) head: &'a Head,
-    pub(super) playout: &'a Playout,
-    /// What the cache says that it has left.
-    pub(super) help: Help,
-    /// When the peer began to want chunks.
-    pub(super) began: Time,
 }
 
 /// Gives each of `wanted` (slots), in their order, to the source that holds it, has room and promises it soonest, ties at
@@ -105,6 +83,8 @@ struct Scratch {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scheduler {
     pub(super) requests: Requests,
+    /// Who pushes what to us.
+    pub(super) follow: Follow,
     next_period: Time,
     /// What is missing and asked of nobody since the last run, slot 0 being `base`.
     wanted: Slots,
@@ -178,8 +158,11 @@ impl Scheduler {
                     late_at_cache = true;
                     cache.suspect(t);
                 }
-                Expired::Partner(link) => {
+                Expired::Partner(link, seq) => {
                     t.stats.timeouts_peers += 1;
+                    if self.follow.is_led_by(link, seq) {
+                        self.follow.behind(t, seq);
+                    }
                     let Some(partner) = partners.get_mut(link) else { continue };
                     partner.rate.failed();
                     partner.strikes += 1;
@@ -195,6 +178,56 @@ impl Scheduler {
     /// A chunk that was open at the cache has come from there.
     pub(super) const fn cache_was_in_time(&mut self) {
         self.cache_late = self.cache_late.saturating_sub(1);
+    }
+
+    /// A partner's news. What it leads in comes of itself and is waited for like a chunk that was asked for; where nobody
+    /// leads, a partner of the nearest tier that has answered all requests of late may.
+    pub(super) fn announced(
+        &mut self,
+        t: &mut Turn<'_>,
+        view: &View<'_>,
+        partners: &mut Partners,
+        link: LinkId,
+        have: &Have,
+    ) {
+        if !t.tuning().push {
+            return;
+        }
+        let nearest = partners.ids().map(|id| view.me.tier(id)).max().unwrap_or(Tier::ELSEWHERE);
+        let Some(partner) = partners.get_mut(link) else { return };
+        let good = partner.strikes == 0 && partner.delivery.mean().is_some() && view.me.tier(partner.id) == nearest;
+        let (buffer, window) = (view.buffer, view.buffer.position()..view.buffer.end());
+        for seq in have.seqs.iter().copied().filter(|seq| buffer.map().slot(*seq).is_some()) {
+            let lacked = window.contains(&seq) && !buffer.map().holds(seq);
+            let may_lead = good && lacked && partner.followed & sub_of(seq) == 0;
+            if !self.follow.news(t, link, seq, may_lead) {
+                continue;
+            }
+            if lacked {
+                let patience = urgent::patience(view.left(seq, t.now), partner.delivery.at_most(), t.tuning());
+                if self.requests.comes(seq, link, t.now, t.now.after(patience)) {
+                    partner.rate.asked();
+                }
+            } else {
+                // It was on its way before the partner could know.
+                self.requests.comes_in_vain(seq, link);
+                if seq >= window.end {
+                    self.follow.behind(t, seq);
+                }
+            }
+        }
+    }
+
+    /// A chunk has come on `link`, and was lacked or not.
+    pub(super) fn came(&mut self, t: &mut Turn<'_>, link: LinkId, seq: ChunkSeq, lacked: bool) {
+        let pushed = self.follow.is_led_by(link, seq);
+        if lacked {
+            t.stats.chunks_pushed += u64::from(pushed);
+            self.follow.was_in_time(link, seq);
+        } else {
+            t.stats.chunks_duplicate += 1;
+            t.stats.duplicates_pushed += u64::from(pushed);
+        }
     }
 
     /// How long a chunk asked of the cache is waited for before it is asked for again.
@@ -227,12 +260,13 @@ impl Scheduler {
         if cache_is_open {
             let reserve = view.pace(t).reserve;
             first = position;
-            while first < WINDOW_CHUNKS && urgent::needs_cache(view.left(self.base.ahead(first), t.now), reserve, false)
-            {
+            while first < WINDOW_CHUNKS && view.needs_cache(self.base.ahead(first), reserve, false, t.now) {
                 first += 1;
             }
         }
-        let wanted = self.wanted.and(announced).and(Slots::range(first, WINDOW_CHUNKS));
+        let pushed = Slots::range(view.pushed_from(t, first, self.base), WINDOW_CHUNKS);
+        let pushed = self.follow.waited_for(self.base, partners).and(pushed);
+        let wanted = self.wanted.and(announced).and(Slots::range(first, WINDOW_CHUNKS)).without(pushed);
         self.waits_for_room = !wanted.is_empty();
         if wanted.is_empty() {
             return;
@@ -280,6 +314,9 @@ impl Scheduler {
                 let seq = self.base.ahead(*slot);
                 let patience = urgent::patience(view.left(seq, t.now), partner.delivery.at_most(), t.tuning());
                 self.requests.asked_partner(seq, link, t.now, t.now.after(patience));
+                if !self.follow.is_led_by(link, seq) {
+                    self.follow.behind(t, seq);
+                }
                 partner.rate.asked();
                 t.stats.requests_to_peers += 1;
                 seqs.push(seq);
@@ -315,11 +352,11 @@ impl Scheduler {
         for slot in missing.and(Slots::range(0, ahead)).without(not_for_cache).iter() {
             let seq = self.base.ahead(slot);
             let at_partner = self.requests.is_open_at_partner(seq);
-            let left = view.left(seq, t.now);
-            let in_hand = at_partner && left >= pace.takes;
-            let last_resort = seq <= newest && urgent::needs_cache(left, pace.reserve, in_hand);
+            let in_hand = at_partner && view.left(seq, t.now) >= pace.takes;
+            let last_resort = seq <= newest && view.needs_cache(seq, pace.reserve, in_hand, t.now);
             let may_seed = !at_partner && !announced.contains(slot);
-            if !(last_resort || may_seed && view.seeds(seq, partners, pace.seed_step, t.now)) {
+            let stands_for = if t.tuning().push { seeding::representative(seq) } else { seq };
+            if !(last_resort || may_seed && view.seeds(seq, stands_for, partners, pace.seed_step, t.now)) {
                 continue;
             }
             if open >= CACHE_OPEN_MAX {
@@ -327,6 +364,9 @@ impl Scheduler {
                 break;
             }
             open += 1;
+            if last_resort {
+                self.follow.behind(t, seq);
+            }
             *(if last_resort { &mut t.stats.requests_last_resort } else { &mut t.stats.requests_seed }) += 1;
             self.requests.asked_cache(seq, link, deadline);
             seqs.push(seq);
@@ -335,44 +375,28 @@ impl Scheduler {
     }
 }
 
-impl View<'_> {
-    fn left(&self, seq: ChunkSeq, now: Time) -> Span {
-        self.playout.time_left(seq, self.buffer.position(), self.head, now)
-    }
-
-    fn pace(&self, t: &Turn<'_>) -> super::playout::Pace {
-        let position = self.buffer.position();
-        let lag = self.playout.lag(position, self.head, t.now);
-        self.help.pace(self.playout.pace(position, self.head, t.tuning(), t.now), lag)
-    }
-
-    /// The first slot from `first` on that waits for a near partner.
-    fn far_until(&self, t: &Turn<'_>, first: u64, base: ChunkSeq) -> u64 {
-        let delay = t.tuning().play_delay();
-        let waits = |slot: &u64| urgent::waits_for_near(self.left(base.ahead(*slot), t.now), delay);
-        (first..WINDOW_CHUNKS).find(waits).unwrap_or(WINDOW_CHUNKS)
-    }
-
-    /// Whether this peer is to fetch `seq`, which no partner announces, from the cache for the others: its rank and the
-    /// time since it was published (or we began) make it responsible.
-    fn seeds(&self, seq: ChunkSeq, partners: &Partners, step: Span, now: Time) -> bool {
-        if partners.len() == 0 && now.since(self.began) >= ALONE {
-            return true;
-        }
-        let age = Span::from_micros(self.head.age_us(seq, now).max(0) as u64);
-        let waited = age.min(now.since(self.began));
-        seeding::is_responsible(seq, self.me, partners.ids().chain(self.members.ids()), waited, step)
-    }
-}
-
 /// Chunks between two tries of a chunk whose epoch has no key.
 pub(super) const UNKNOWN_EPOCH_PAUSE: Span = CHUNK_SPAN;
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use proptest::prelude::*;
 
+    use super::super::event::Output;
+    use super::super::head::Head;
+    use super::super::help::Help;
+    use super::super::members::Members;
+    use super::super::partners::Partner;
+    use super::super::play_buffer::PlayBuffer;
+    use super::super::play_buffer::tests::drawn;
+    use super::super::playout::Playout;
+    use super::super::turn::TestWorld;
     use super::*;
+    use crate::peer_id::PeerId;
+    use crate::units::StreamId;
+    use crate::wire::{Frame, List};
 
     /// Partners drawn: what each holds from slot 0 on, and its room.
     fn sources(drawn: &[(&str, u32)]) -> Vec<Source> {
@@ -406,6 +430,81 @@ mod tests {
     #[test]
     fn the_quicker_partner_is_asked_until_the_other_would_be_sooner() {
         assert_eq!(chosen(&[0, 1, 2, 3], &[("####", 9), ("..##", 9)]), [(0, 1), (1, 1), (2, 2), (3, 1)]);
+    }
+
+    /// A peer that plays from chunk 100 on, holds 100 and 107, and has two partners that have given it chunks.
+    struct Pair {
+        world: TestWorld,
+        partners: Partners,
+        scheduler: Scheduler,
+        buffer: PlayBuffer,
+    }
+
+    impl Pair {
+        fn new() -> Pair {
+            let mut world = TestWorld::new(Tuning { push: true, ..Tuning::default() });
+            let mut partners = Partners::default();
+            for n in 1..=2u16 {
+                let mut t = world.turn();
+                let (id, addr) = (PeerId::from_bits(n.into()).expect("small"), SocketAddr::from(([127, 0, 0, 1], n)));
+                let mut partner = Partner::new(&t, (id, Some(addr)), addr, true);
+                partner.delivered(ChunkSeq::new(1), true, Some(Span::from_millis(100)));
+                partners.add(&mut t, LinkId(n.into()), partner, &BufferMap::new(ChunkSeq::new(100)));
+            }
+            world.outputs();
+            Pair { world, partners, scheduler: Scheduler::default(), buffer: drawn(100, "#......#") }
+        }
+
+        /// What is said after a partner has announced chunks: `1:Follow 1000`, `2:Request 148`.
+        fn announces(&mut self, link: u32, seqs: &[u64]) -> Vec<String> {
+            let have = Have { seqs: List::first_of(seqs.iter().map(|seq| ChunkSeq::new(*seq))) };
+            let (link, me) = (LinkId(link), PeerId::from_bits(9).expect("small"));
+            let head = Head::new(ChunkSeq::new(150), self.world.now);
+            let (members, playout) = (Members::default(), Playout::new(&self.world.config.tuning));
+            let (stream, buffer, began) = (StreamId(1), &self.buffer, self.world.now);
+            let (head, playout, uplink_busy) = (&head, &playout, Span::ZERO);
+            let help = Help::default();
+            let view = View { stream, me, members: &members, buffer, head, playout, help, began, uplink_busy };
+            self.partners.have(link, &have, buffer.map());
+            let t = &mut self.world.turn();
+            self.scheduler.announced(t, &view, &mut self.partners, link, &have);
+            self.scheduler.run(t, &view, &mut self.partners, &mut CacheLink::new(), &mut Vec::new());
+            let text = |o| match o {
+                Output::Send { link, frame: Frame::Follow(f) } => format!("{}:Follow {:b}", link.0, f.subs),
+                Output::Send { link, frame: Frame::Request(r) } => {
+                    format!("{}:Request {}", link.0, r.runs.iter().map(|run| run.first.to_string()).collect::<String>())
+                }
+                other => format!("{other:?}"),
+            };
+            self.world.outputs().into_iter().map(text).collect()
+        }
+
+        fn leads(&mut self, link: u32, subs: u8) {
+            self.scheduler.follow.answered(&mut self.world.turn(), LinkId(link), subs);
+        }
+    }
+
+    #[test]
+    fn an_announcement_of_who_leads_is_a_request_and_others_are_asked_when_it_does_not_come() {
+        let mut pair = Pair::new();
+        assert_eq!(pair.announces(1, &[131]), ["1:Follow 1000", "1:Request 131"], "the first one is pulled");
+        pair.leads(1, 0b1000);
+        assert_eq!(pair.announces(1, &[139]), [""; 0]);
+        assert!(pair.scheduler.requests.is_open_at_partner(ChunkSeq::new(139)));
+        assert_eq!(pair.announces(2, &[139, 147]), [""; 0], "who leads has time to announce 147");
+        assert_eq!(pair.announces(2, &[115]), ["2:Request 115"], "15 chunks are 3 s less what begins it");
+        assert_eq!(pair.scheduler.requests.asked_at(LinkId(1), ChunkSeq::new(115)), None);
+    }
+
+    #[test]
+    fn what_is_pushed_though_it_is_held_is_no_unasked_chunk() {
+        let mut pair = Pair::new();
+        pair.announces(1, &[131]);
+        pair.leads(1, 0b1000);
+        assert_eq!(pair.announces(1, &[107]), [""; 0]);
+        let requests = &mut pair.scheduler.requests;
+        assert!(!requests.is_open_at_partner(ChunkSeq::new(107)));
+        assert!(requests.settle(LinkId(1), ChunkSeq::new(107)) && !requests.settle(LinkId(1), ChunkSeq::new(108)));
     }
 
     proptest! {

@@ -10,11 +10,21 @@
 //! Lists may name the dead and the selfish. So when no partner has announced a published chunk, the first 2, then 4, 8, ...
 //! of the ranking become responsible, doubling with each step of time: every chunk is soon somebody's, and the cache's
 //! load grows only as far as needed. A peer that knows nobody is responsible for everything.
+//!
+//! Where sub-streams are pushed, one is responsible for a sub-stream's chunks of a whole turn: who follows somebody, follows
+//! somebody who soon has them again.
 
+use crate::limits::{SUB_STREAMS, WINDOW_CHUNKS};
 use crate::peer_id::PeerId;
 use crate::prng::mix;
 use crate::time::Span;
 use crate::units::ChunkSeq;
+
+/// The chunk that stands for those of its sub-stream in a turn of 51.2 s (our guess: as long as a short session; a turn
+/// spreads the task over those who upload much and little).
+pub(super) fn representative(seq: ChunkSeq) -> ChunkSeq {
+    ChunkSeq::new(seq.get() / WINDOW_CHUNKS * WINDOW_CHUNKS + seq.get() % SUB_STREAMS)
+}
 
 /// Whether `me` is responsible for a chunk that nobody has announced for `waited`: fewer than the wanted number of
 /// `others` come before it. The number is 1 and doubles with each `step`.
@@ -55,6 +65,14 @@ mod tests {
             loads[first[0]] += 1;
         }
         assert!(loads.iter().all(|n| (50..200).contains(n)), "100 each, about: {loads:?}");
+    }
+
+    #[test]
+    fn a_sub_stream_is_somebodys_for_a_turn() {
+        let of = |seq| representative(ChunkSeq::new(seq)).get();
+        assert_eq!([512, 520, 760, 767, 768].map(of), [512, 512, 512, 519, 768]);
+        let all: std::collections::BTreeSet<_> = (0..512).map(of).collect();
+        assert_eq!(all.len(), 16, "8 in each of two turns");
     }
 
     #[test]

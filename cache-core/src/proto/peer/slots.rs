@@ -3,7 +3,7 @@
 //! A set has no base of its own: whoever makes one says to which chunk its slot 0 belongs, and only sets of the same base
 //! are put together.
 
-use crate::limits::WINDOW_CHUNKS;
+use crate::limits::{SUB_STREAMS, WINDOW_CHUNKS};
 use crate::units::ChunkSeq;
 use crate::wire::BufferMap;
 
@@ -30,6 +30,13 @@ impl Slots {
         Slots([u64::MAX; 4])
             .up(from.min(WINDOW_CHUNKS))
             .and(Slots([u64::MAX; 4]).down(WINDOW_CHUNKS - to.min(WINDOW_CHUNKS)))
+    }
+
+    /// The slots of the sub-streams of `subs`, one bit for each, slot 0 being `base`.
+    pub fn of_subs(subs: u8, base: ChunkSeq) -> Slots {
+        // A byte has a bit for each sub-stream, so that all bytes of the set are alike.
+        let byte = subs.rotate_right((base.get() % SUB_STREAMS) as u32);
+        Slots([u64::from_ne_bytes([byte; 8]); 4])
     }
 
     /// Those in both.
@@ -142,6 +149,9 @@ mod tests {
             slots.iter().for_each(|slot| copy.insert(slot));
             prop_assert_eq!(copy, slots);
             prop_assert!((0..300).all(|slot| slots.contains(slot) == expected.contains(&slot)));
+            let subs = to as u8;
+            let led = Slots::of_subs(subs, ChunkSeq::new(base));
+            prop_assert!((0..256).all(|slot| led.contains(slot) == (subs >> ((base + slot) % 8) & 1 == 1)));
         }
     }
 }

@@ -39,6 +39,12 @@ pub struct Stats {
     pub chunks_unknown_epoch: u64,
     /// Chunks that were already held when they came.
     pub chunks_duplicate: u64,
+    /// Those of them that came from caches; the others came from partners.
+    pub duplicates_from_caches: u64,
+    /// Those of them that were pushed by a partner.
+    pub duplicates_pushed: u64,
+    /// Chunks pushed by a partner and kept.
+    pub chunks_pushed: u64,
     /// Chunks that nobody had asked their sender for.
     pub chunks_unrequested: u64,
     /// Chunks that came after they had left the window.
@@ -67,6 +73,12 @@ pub struct Stats {
     pub timeouts_caches: u64,
     /// Chunks that a source said it could not give.
     pub unavailable: u64,
+    /// Partners asked to lead in a sub-stream, once for each.
+    pub follows: u64,
+    /// Answers of partners that will not lead, or no longer.
+    pub follows_refused: u64,
+    /// Leaders told to end it because they were behind or did not answer.
+    pub follows_ended: u64,
     /// Requests not made because the cache had enough of ours open.
     pub requests_over_limit: u64,
 
@@ -109,6 +121,14 @@ pub struct Stats {
     pub uploads_repeated: u64,
     /// Requested chunks that were not held.
     pub uploads_unavailable: u64,
+    /// Chunks queued for a partner who follows in their sub-stream.
+    pub uploads_pushed: u64,
+    /// Chunks refused to such a partner at once; counted among the refusals above, too.
+    pub pushes_refused: u64,
+    /// Chunks that a partner waited for and no longer: it announced them itself.
+    pub uploads_withdrawn: u64,
+    /// Sub-streams that a partner wished to follow and that were not promised to it.
+    pub leads_refused: u64,
 
     /// Links to caches that were lost or refused.
     pub cache_failovers: u64,

@@ -4,12 +4,13 @@
 //! chunks per link are with the driver at once (our guess: one being sent, one ready), and of all links together what the
 //! uplink carries in `AHEAD_MAX`; the rest wait here, where they can still be refused. What would wait too long is refused at
 //! once, so that it can be asked of somebody else in time: a late chunk is sent for nothing. No chunk is sent twice to a
-//! link at the same time.
+//! link at the same time. Chunks that are pushed wait and are refused like those that were asked for, but later.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::config::Tuning;
 use super::event::{LinkId, Output};
+use super::lead::Room;
 use super::play_buffer::PlayBuffer;
 use super::turn::Turn;
 use crate::limits::WINDOW_CHUNKS;
@@ -23,8 +24,9 @@ const SENDING_MAX: usize = 2;
 /// How much unused upload may be saved up. Our guess: two chunks' time.
 const SAVED_MAX: Span = Span::from_millis(400);
 
-/// How much of all partners together may be with the driver at once. Our guess: enough for the uplink never to idle.
-const AHEAD_MAX: Span = Span::from_millis(300);
+/// How much of all partners together may be with the driver when one more chunk is handed to it. Our guess: enough for the
+/// uplink never to idle. Not more: what is there stands in front of our own requests and announcements, too.
+const AHEAD_MAX: Span = Span::from_millis(100);
 
 /// A chunk that the driver has held for so long is stuck: its receiver is slow, not the uplink. Our guess.
 const STUCK: Span = Span::from_secs(1);
@@ -38,8 +40,13 @@ const STUCK_MAX: Span = Span::from_secs(4);
 /// Shortest time over which the uplink is measured. Our guess.
 const MEASURED_MIN: Span = Span::from_millis(100);
 
+/// How much longer a pushed chunk may wait than one that was asked for. Our guess: it is refused to somebody who has waited for
+/// nobody else, and early.
+const PUSH_PATIENCE: u64 = 2;
+
 #[derive(Clone, Debug, Default)]
 struct Queue {
+    /// Chunks, and until when they wait.
     waiting: VecDeque<(ChunkSeq, Time)>,
     sending: Vec<Sending>,
 }
@@ -104,7 +111,6 @@ impl Upload {
             t.send(link, unavailable(request.stream, RefusalReason::UnknownStream, ChunkSeq::FIRST, 0));
             return;
         }
-        self.queues.entry(link).or_default();
         let mut refused = Refusals { stream, link, run: None };
         let mut left = WINDOW_CHUNKS;
         for run in request.runs.iter() {
@@ -116,32 +122,72 @@ impl Upload {
                 }
                 left -= 1;
                 let seq = run.first.ahead(offset);
-                let wait = self.wait(t, link, buffer.and_then(|buffer| buffer.held(seq)).map_or(0, |held| held.bytes));
-                let Some(queue) = self.queues.get_mut(&link) else { return };
-                let reason = match buffer {
-                    Some(buffer) if buffer.map().holds(seq) => {
-                        if queue.waiting.iter().any(|(s, _)| *s == seq) || queue.sending.iter().any(|s| s.seq == seq) {
-                            t.stats.uploads_repeated += 1;
-                            continue;
-                        }
-                        let in_time = wait <= Span::from_millis(t.tuning().upload_patience_ms);
-                        if in_time && queue.waiting.len() < t.tuning().upload_queue_max {
-                            queue.waiting.push_back((seq, t.now));
-                            continue;
-                        }
-                        t.stats.uploads_over_limit += 1;
-                        RefusalReason::Busy
-                    }
-                    Some(buffer) if seq < buffer.position() => RefusalReason::Gone,
-                    _ => RefusalReason::NotYet,
-                };
-                if reason != RefusalReason::Busy {
-                    t.stats.uploads_unavailable += 1;
+                if let Err(reason) = self.queue(t, link, seq, buffer, 1) {
+                    refused.add(t, reason, seq);
                 }
-                refused.add(t, reason, seq);
             }
         }
         refused.flush(t);
+    }
+
+    /// A chunk that was announced to a partner who follows in its sub-stream: queued, or refused, as if it had been asked for.
+    pub(super) fn push(
+        &mut self,
+        t: &mut Turn<'_>,
+        link: LinkId,
+        seq: ChunkSeq,
+        stream: StreamId,
+        buffer: &PlayBuffer,
+    ) {
+        match self.queue(t, link, seq, Some(buffer), PUSH_PATIENCE) {
+            Ok(queued) => t.stats.uploads_pushed += u64::from(queued),
+            Err(reason) => {
+                t.stats.pushes_refused += 1;
+                t.send(link, unavailable(stream, reason, seq, 1));
+            }
+        }
+    }
+
+    /// A partner holds `seq` now: what waits for it in vain is not sent.
+    pub(super) fn withdraw(&mut self, t: &mut Turn<'_>, link: LinkId, seq: ChunkSeq) {
+        if let Some(queue) = self.queues.get_mut(&link)
+            && let Some(at) = queue.waiting.iter().position(|(s, _)| *s == seq)
+        {
+            queue.waiting.remove(at);
+            t.stats.uploads_withdrawn += 1;
+        }
+    }
+
+    /// Lets a chunk wait for its turn, or says why it is not sent. Whether it did not wait or was being sent already.
+    /// `patience`: how many times the configured one.
+    fn queue(
+        &mut self,
+        t: &mut Turn<'_>,
+        link: LinkId,
+        seq: ChunkSeq,
+        buffer: Option<&PlayBuffer>,
+        patience: u64,
+    ) -> Result<bool, RefusalReason> {
+        let held = buffer.and_then(|buffer| buffer.held(seq));
+        let Some(held) = held else {
+            t.stats.uploads_unavailable += 1;
+            let gone = buffer.is_some_and(|buffer| seq < buffer.position());
+            return Err(if gone { RefusalReason::Gone } else { RefusalReason::NotYet });
+        };
+        let wait = self.wait(t, link, held.bytes);
+        let queue = self.queues.entry(link).or_default();
+        if queue.waiting.iter().any(|(s, _)| *s == seq) || queue.sending.iter().any(|s| s.seq == seq) {
+            t.stats.uploads_repeated += 1;
+            return Ok(false);
+        }
+        let patience = Span::from_millis(t.tuning().upload_patience_ms).times(patience);
+        let in_time = wait <= patience;
+        if !in_time || queue.waiting.len() >= t.tuning().upload_queue_max {
+            t.stats.uploads_over_limit += 1;
+            return Err(RefusalReason::Busy);
+        }
+        queue.waiting.push_back((seq, t.now.after(patience)));
+        Ok(true)
     }
 
     /// Hands chunks to the driver as far as links and allowance go.
@@ -150,14 +196,13 @@ impl Upload {
         while let Some(link) = self.next_turn(t) {
             self.served = Some(link);
             let Some(queue) = self.queues.get_mut(&link) else { return };
-            let Some((seq, since)) = queue.waiting.pop_front() else { return };
-            let patience = Span::from_millis(t.tuning().upload_patience_ms);
+            let Some((seq, until)) = queue.waiting.pop_front() else { return };
             match buffer.held(seq) {
                 None => {
                     t.stats.uploads_unavailable += 1;
                     t.send(link, unavailable(stream, RefusalReason::Gone, seq, 1));
                 }
-                Some(_) if since.after(patience) < t.now => {
+                Some(_) if until < t.now => {
                     t.stats.uploads_expired += 1;
                     t.send(link, unavailable(stream, RefusalReason::Busy, seq, 1));
                 }
@@ -196,6 +241,11 @@ impl Upload {
         }
     }
 
+    /// What may be promised to partners who follow, in a stream of `stream_kbps`.
+    pub(super) fn room(&self, tuning: &Tuning, stream_kbps: u64) -> Room {
+        Room::of(self.rate(tuning) / 125, stream_kbps, Span::from_millis(tuning.upload_patience_ms))
+    }
+
     /// How long one more chunk of `bytes` for `link` would wait: what is being sent, what goes before it in the round, and
     /// what was sent in advance of the allowance.
     fn wait(&self, t: &Turn<'_>, link: LinkId, bytes: u64) -> Span {
@@ -214,16 +264,27 @@ impl Upload {
         Span::from_micros(bytes.saturating_mul(1_000_000) / rate)
     }
 
-    /// Bytes with the driver that the uplink, not a slow receiver, holds up.
+    /// Bytes with the driver that the uplink, not a slow receiver, holds up: those handed to it, less what the uplink has carried
+    /// since.
     fn ahead(&self, now: Time) -> u64 {
         let sending = self.queues.values().flat_map(|queue| &queue.sending);
-        sending.filter(|s| s.since.after(self.stuck_after(s.bytes)) > now).map(|s| s.bytes).sum()
+        let going = sending.filter(|s| s.since.after(self.stuck_after(s.bytes)) > now);
+        let (bytes, since) = going.fold((0, now), |(bytes, since), s| (bytes + s.bytes, since.min(s.since)));
+        bytes.saturating_sub(BitRate(self.meter.rate.saturating_mul(8)).over(now.since(since)).0)
     }
 
     /// How long a chunk of `bytes` may take before its receiver, and not the uplink, is what is slow.
     fn stuck_after(&self, bytes: u64) -> Span {
         let needs_us = bytes.saturating_mul(STUCK_CHUNKS * 1_000_000).checked_div(self.meter.rate);
         Span::from_micros(needs_us.unwrap_or(0)).min(STUCK_MAX).max(STUCK)
+    }
+
+    /// How long the uplink is taken by what is with the driver: what is said now waits for it.
+    pub(super) fn busy(&self, now: Time) -> Span {
+        match self.meter.rate {
+            0 => Span::ZERO,
+            rate => Span::from_micros(self.ahead(now).saturating_mul(1_000_000) / rate),
+        }
     }
 
     /// When [`Upload::pump`] has something to do that no input brings about: the upload granted has grown enough.
@@ -385,6 +446,31 @@ mod tests {
         ask(&mut upload, &mut world, &buffer, 1, &[(100, 8)]);
         assert_eq!(said(&mut world), ["1:Busy 102+6", "1>100", "1>101"]);
         assert_eq!(world.stats.uploads_over_limit, 6);
+    }
+
+    #[test]
+    fn what_is_pushed_waits_or_is_refused_like_what_was_asked_for() {
+        let tuning = Tuning { upload_queue_max: 1, ..Tuning::default() };
+        let (mut world, mut upload, buffer) = (TestWorld::new(tuning), Upload::default(), drawn(100, "###"));
+        for seq in [100, 100, 101, 103] {
+            upload.push(&mut world.turn(), LinkId(1), ChunkSeq::new(seq), STREAM, &buffer);
+        }
+        upload.pump(&mut world.turn(), STREAM, &buffer);
+        assert_eq!(said(&mut world), ["1:Busy 101+1", "1:NotYet 103+1", "1>100"]);
+        let stats = &world.stats;
+        assert_eq!((stats.uploads_pushed, stats.pushes_refused, stats.uploads_repeated), (1, 2, 1));
+    }
+
+    #[test]
+    fn what_a_partner_has_got_elsewhere_is_not_sent() {
+        let (mut world, mut upload, buffer) = (TestWorld::new(Tuning::default()), Upload::default(), drawn(100, "###"));
+        [100, 101]
+            .into_iter()
+            .for_each(|seq| upload.push(&mut world.turn(), LinkId(1), ChunkSeq::new(seq), STREAM, &buffer));
+        upload.withdraw(&mut world.turn(), LinkId(1), ChunkSeq::new(100));
+        upload.withdraw(&mut world.turn(), LinkId(2), ChunkSeq::new(101));
+        upload.pump(&mut world.turn(), STREAM, &buffer);
+        assert_eq!((said(&mut world), world.stats.uploads_withdrawn), (vec!["1>101".to_owned()], 1));
     }
 
     #[test]

@@ -19,17 +19,30 @@ pub(super) fn zone_end(buffer: &PlayBuffer, tuning: &Tuning) -> ChunkSeq {
 /// (our guess).
 const LEAST_RESERVE: Span = Span::from_millis(500);
 
+/// The same when nobody has been asked: a beat earlier, so that a packet that is lost on the way from the cache (a round trip and
+/// 200 ms) does not cost the chunk.
+const LEAST_RESERVE_ALONE: Span = Span::from_millis(700);
+
 /// Whether a chunk that is played in `left` is to be asked of the cache: below the reserve when no partner has been
-/// asked, below a third of it (our guess) whether or not, and in any case in the last half second.
+/// asked, below a third of it (our guess) whether or not; and in any case in the last 700 or 500 ms.
 pub fn needs_cache(left: Span, reserve: Span, open_at_partner: bool) -> bool {
-    let reserve = if open_at_partner { Span::from_micros(reserve.micros() / 3) } else { reserve };
-    left < reserve.max(LEAST_RESERVE)
+    if open_at_partner {
+        left < Span::from_micros(reserve.micros() / 3).max(LEAST_RESERVE)
+    } else {
+        left < reserve.max(LEAST_RESERVE_ALONE)
+    }
 }
 
 /// Whether a chunk that is played in `left` is not asked of partners outside the nearest tier yet: somebody nearer is
 /// likely to have it before half of the play delay (our guess) is over.
 pub(super) const fn waits_for_near(left: Span, play_delay: Span) -> bool {
     left.micros() >= play_delay.micros() / 2
+}
+
+/// Whether a chunk that is played in `left` is not asked of anybody yet as it is to be pushed: who leads in its sub-stream has a
+/// third of the play delay (our guess) to announce it.
+pub(super) const fn waits_for_leader(left: Span, play_delay: Span) -> bool {
+    left.micros() >= play_delay.micros() / 3 * 2
 }
 
 /// How long to wait for a partner's answer: a third of the time that is left, so that a second partner and the cache can be
@@ -62,8 +75,8 @@ mod tests {
     #[test]
     fn two_beats_of_the_play_out_see_a_chunk_that_needs_the_cache_however_short_the_lag() {
         for (reserve, open_at_partner) in [(0, false), (100, true), (333, true), (333, false)] {
-            let seen = [600, 400, 200].map(|left| needs_cache(ms(left), ms(reserve), open_at_partner));
-            assert_eq!(seen, [false, true, true], "reserve {reserve}");
+            let seen = [800, 600, 400, 200].map(|left| needs_cache(ms(left), ms(reserve), open_at_partner));
+            assert_eq!(seen, [false, !open_at_partner, true, true], "reserve {reserve}");
         }
     }
 
@@ -73,6 +86,7 @@ mod tests {
         for profile in [Profile::Classic, Profile::Mid, Profile::Low].map(Profile::tuning) {
             let (reserve, delay) = (profile.cache_reserve(), profile.play_delay());
             assert!(!waits_for_near(reserve, delay), "time for a far partner is left before the cache is asked");
+            assert!(!waits_for_leader(delay.minus(delay), delay) && waits_for_leader(delay, delay));
         }
     }
 

@@ -83,6 +83,12 @@ const OF_RUN: &[Metric] = metrics! {
     "control_overhead" Share Lower "bytes that are not chunks over all bytes" |_, r| r.metrics.control_overhead;
     "partners" Number Neither "partners of a peer, mean" |_, r| r.metrics.partners;
     "duplicate_share" Share Lower "chunk bytes received more than once" |_, r| r.metrics.duplicate_share;
+    "duplicate_cache_share" Share Lower "of those, what caches sent when a partner had been quicker"
+        |_, r| r.metrics.duplicate_cache_share;
+    "pushed_share" Share Neither "chunks that a partner pushed, over chunks played" |_, r| r.metrics.pushed_share;
+    "refused_share" Share Lower "requests that were refused, over chunks played" |_, r| r.metrics.refused_share;
+    "late_share" Share Lower "requests that partners did not answer in time, over chunks played"
+        |_, r| r.metrics.late_share;
     "seeded_share" Share Lower "chunks from caches as the responsible peer, over chunks played"
         |_, r| r.metrics.seeded_share;
     "last_resort_share" Share Lower "chunks from caches because little time was left, over chunks played"

@@ -78,6 +78,14 @@ pub struct Metrics {
     pub partners: f64,
     /// Chunk bytes received more than once over all received.
     pub duplicate_share: f64,
+    /// Of those: from caches, when a partner had been quicker.
+    pub duplicate_cache_share: f64,
+    /// Chunks that a partner pushed, over all chunks played.
+    pub pushed_share: f64,
+    /// Requests that were refused, over all chunks played.
+    pub refused_share: f64,
+    /// Requests that partners did not answer in time, over all chunks played.
+    pub late_share: f64,
     /// Chunks fetched from caches, by cause, over all chunks played: as the peer responsible for them.
     pub seeded_share: f64,
     /// The same, because little time was left.

@@ -16,6 +16,10 @@ pub(crate) struct Sums {
     pub(crate) uploaded: u64,
     verified: u64,
     duplicate: u64,
+    duplicate_caches: u64,
+    pushed: u64,
+    refused: u64,
+    late: u64,
     seeded: u64,
     last_resort: u64,
 }
@@ -28,6 +32,10 @@ impl Sums {
         self.uploaded += if feigns { 0 } else { stats.bytes_uploaded };
         self.verified += stats.chunks_verified;
         self.duplicate += stats.chunks_duplicate;
+        self.duplicate_caches += stats.duplicates_from_caches;
+        self.pushed += stats.chunks_pushed;
+        self.refused += stats.unavailable;
+        self.late += stats.timeouts_peers;
         self.seeded += stats.requests_seed;
         self.last_resort += stats.requests_last_resort;
     }
@@ -174,6 +182,10 @@ impl Measure {
             control_overhead: share(control, control + chunks_at_peers, 0.0),
             partners: mean(self.partners, self.samples),
             duplicate_share: share(duplicate, verified + duplicate, 0.0),
+            duplicate_cache_share: share(s.duplicate_caches - b.duplicate_caches, verified + duplicate, 0.0),
+            pushed_share: share(s.pushed - b.pushed, self.totals.played, 0.0),
+            refused_share: share(s.refused - b.refused, self.totals.played, 0.0),
+            late_share: share(s.late - b.late, self.totals.played, 0.0),
             seeded_share: share(s.seeded - b.seeded, self.totals.played, 0.0),
             last_resort_share: share(s.last_resort - b.last_resort, self.totals.played, 0.0),
             upload_mean: mean(uploaded_kbit / stream_kbps.max(1) as f64, self.uploader_seconds),

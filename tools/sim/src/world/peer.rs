@@ -2,7 +2,7 @@
 //!
 //! | who misbehaves | how |
 //! |---|---|
-//! | a free rider | tells what it holds and refuses every request as `Busy` |
+//! | a free rider | tells what it holds, refuses every request as `Busy` and leads nobody |
 //! | a liar | announces its whole window, whatever it holds, and sends nothing |
 //! | a polluter | corrupts every chunk that it sends |
 
@@ -12,7 +12,7 @@ use cache_core::proto::peer::{End, Input, LinkId, Output, Peer};
 use cache_core::sign::ChunkFault;
 use cache_core::time::{Span, Time};
 use cache_core::units::{ChunkSeq, Epoch};
-use cache_core::wire::exchange::Unavailable;
+use cache_core::wire::exchange::{Leads, Unavailable};
 use cache_core::wire::{BufferMap, Frame, RefusalReason};
 
 use super::ahead::look_at_links;
@@ -200,6 +200,7 @@ impl PeerNode {
                         io.fabric.send(link, side, no.into());
                     }
                 }
+                Frame::Follow(_) if self.manners.free_rider => io.fabric.send(link, side, Leads { subs: 0 }.into()),
                 frame => self.tell(io, Input::Frame { link: name, frame }, None),
             },
             What::News { seq } => self.tell(io, Input::Frame { link: name, frame: news(seq) }, None),
