@@ -121,6 +121,12 @@ impl Head {
         age.clamp(-AGE_MAX_US, AGE_MAX_US)
     }
 
+    /// Whether the age of `seq` rests on a chunk at or behind it, and not on how long nothing was heard of newer ones: a publisher
+    /// that was silent goes on with the next number.
+    pub(super) fn knows_age(&self, seq: ChunkSeq) -> bool {
+        seq <= self.anchor
+    }
+
     fn by_clock(&self, now: Time) -> ChunkSeq {
         let since_anchor = us(now.micros()).saturating_sub(self.at_us).max(0) as u64;
         self.anchor.ahead(since_anchor / CHUNK_SPAN.micros())

@@ -222,7 +222,8 @@ impl Playout {
         if buffer.is_past_end() {
             self.phase = Phase::Ended;
         } else if buffer.gate_is_open() && head.newest() >= buffer.position() {
-            let stale = head.age_us(buffer.position(), t.now) - self.target_us;
+            let known = head.knows_age(buffer.position());
+            let stale = if known { head.age_us(buffer.position(), t.now) - self.target_us } else { 0 };
             self.skip(t, stale.max(0) as u64 / CHUNK_SPAN.micros(), buffer, head);
             if buffer.is_ready(t.tuning().startup_chunks) {
                 let age = head.age_us(buffer.position(), t.now);
@@ -359,6 +360,15 @@ mod tests {
         player.run(400);
         assert_eq!(player.names()[31..], ["131", "132", "133"]);
         assert_eq!((player.world.stats.continuity(), player.world.stats.chunks_skipped), (1.0, 0));
+    }
+
+    #[test]
+    fn what_a_publisher_goes_on_with_is_not_stale_for_the_silence_before_it() {
+        let mut player = Player::new(&"#".repeat(31));
+        player.run(20_000);
+        player.head.exists(ChunkSeq::new(131), player.world.now);
+        player.run(400);
+        assert_eq!((player.playout.is_stalled(), player.world.stats.chunks_skipped), (true, 0));
     }
 
     #[test]
