@@ -103,6 +103,7 @@ fn without_the_cdn_half_a_stream_for_each_viewer_is_source_enough() {
     scenario.stream.cdn = false;
     scenario.network.index_by_location = false;
     scenario.caches.up_kbps = scenario.stream.kbps * 25;
+    (scenario.warmup_s, scenario.audience.arrive_over_s) = (15, 10.0);
     let report = result(&scenario, 8);
     assert_eq!(report.violations, []);
     let m = &report.metrics;
@@ -120,6 +121,6 @@ fn finer_ids_bring_nearer_partners() {
         assert!(report.metrics.continuity > 0.99, "{:#?}", report.metrics);
         report.metrics.delay_factor
     };
-    let (region_alone, finer) = (distance(1), distance(4));
+    let (region_alone, finer) = (distance(1), distance(2));
     assert!(finer < 0.8 * region_alone, "{finer} against {region_alone}");
 }
