@@ -293,6 +293,10 @@ impl Conductor {
             let said = self.cache.frame(t, frame, self.stream);
             return self.cache_said(t, said);
         }
+        if !self.near.handshakes.has(link) {
+            // Nearly every frame: what a handshake needs is not reckoned for it.
+            return self.partner_said(t, link, frame);
+        }
         let us = self.ourselves(t);
         match self.near.handshakes.frame(t, link, &frame, &us, &self.near.partners, &mut self.near.members) {
             Some(Outcome::Partner { partner, replaces }) => {

@@ -119,6 +119,11 @@ impl Handshakes {
         std::mem::take(&mut self.0).into_keys().collect()
     }
 
+    /// Whether the link is in its handshake.
+    pub(super) fn has(&self, link: LinkId) -> bool {
+        self.0.contains_key(&link)
+    }
+
     /// Takes in a frame; `None` when the link is not in its handshake.
     pub(super) fn frame(
         &mut self,

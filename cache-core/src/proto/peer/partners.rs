@@ -5,9 +5,9 @@
 //! eq. (3) are exchanged for members. Caches are not here: their upload to us is their purpose, so they are never
 //! ranked ([`super::cache_link`]).
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use super::by_link::ByLink;
 use super::config::Tuning;
 use super::delivery::Delivery;
 use super::event::LinkId;
@@ -102,7 +102,7 @@ impl Partner {
 /// The partner list.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Partners {
-    up: BTreeMap<LinkId, Partner>,
+    up: ByLink<Partner>,
     /// Chunks held since the last announcement; at most a window.
     fresh: Vec<ChunkSeq>,
     announced: Time,
@@ -251,7 +251,7 @@ impl Partners {
             return;
         }
         (self.announced, self.announce_at) = (t.now, None);
-        for (link, partner) in &self.up {
+        for (link, partner) in self.up.iter() {
             let is_news = |seq: &ChunkSeq| *seq >= partner.map.base() && !partner.map.holds(*seq);
             let mut news = self.fresh.iter().copied().filter(is_news).peekable();
             while news.peek().is_some() {

@@ -26,6 +26,13 @@ pub(super) struct Held {
     pub(super) bytes: u64,
 }
 
+/// The same in half the space: thousands of peers may live in one process.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stored {
+    duration_ms: u16,
+    bytes: u32,
+}
+
 /// What became of a chunk that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Insert {
@@ -46,7 +53,7 @@ pub(super) struct PlayBuffer {
     position: ChunkSeq,
     history: u64,
     /// By `seq` modulo the window's length; meaningful where the map says held.
-    held: Box<[Held]>,
+    held: Box<[Stored]>,
     last: Option<ChunkSeq>,
     strict: bool,
     /// Mean of the frames' bytes, the newest weighing an eighth; 0 before the first.
@@ -66,7 +73,7 @@ impl PlayBuffer {
             map: BufferMap::new(begin.back(history)),
             position: begin,
             history,
-            held: vec![Held::default(); chunks.clamp(1, WINDOW_CHUNKS) as usize].into_boxed_slice(),
+            held: vec![Stored::default(); chunks.clamp(1, WINDOW_CHUNKS) as usize].into_boxed_slice(),
             last: None,
             strict: false,
             mean_bytes: 0,
@@ -105,7 +112,10 @@ impl PlayBuffer {
     }
 
     pub(super) fn held(&self, seq: ChunkSeq) -> Option<Held> {
-        self.map.holds(seq).then(|| self.held[self.at(seq)])
+        self.map.holds(seq).then(|| {
+            let Stored { duration_ms, bytes } = self.held[self.at(seq)];
+            Held { duration: Span::from_millis(u64::from(duration_ms)), bytes: u64::from(bytes) }
+        })
     }
 
     /// Takes in a chunk whose check has passed.
@@ -123,7 +133,8 @@ impl PlayBuffer {
         let bytes = frame_bytes(header);
         self.mean_bytes = if self.mean_bytes == 0 { bytes } else { (7 * self.mean_bytes + bytes) / 8 };
         let at = self.at(header.seq);
-        self.held[at] = Held { duration: Span::from_millis(u64::from(header.duration_ms)), bytes };
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.held[at] = Stored { duration_ms: header.duration_ms, bytes };
         if header.end {
             self.last = Some(header.seq);
         }

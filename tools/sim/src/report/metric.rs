@@ -118,6 +118,14 @@ const OF_MACHINE: &[Metric] = &[
         get: |_, r| r.simulated_s / r.cost.wall_s,
     },
     Metric {
+        name: "peers_in_real_time",
+        unit: Unit::Number,
+        better: Better::Higher,
+        is: "seconds that all peers were simulated, together, in a second by the clock",
+        of_machine: true,
+        get: |_, r| r.series.iter().map(|second| f64::from(second.viewers)).sum::<f64>() / r.cost.wall_s,
+    },
+    Metric {
         name: "peak_rss_mib",
         unit: Unit::Number,
         better: Better::Lower,

@@ -71,8 +71,8 @@ impl World {
         if tuning.upload_kbps == 0 {
             tuning.upload_kbps = ((class.up * kbps as f64 * UPLOAD_SHARE) as u64).max(1);
         }
-        let listen = Some(host.addr);
-        let routes = self.servers.last().map(|route| self.fabric.host(route.node).addr).into_iter().collect();
+        let listen = Some(host.addr());
+        let routes = self.servers.last().map(|route| self.fabric.host(route.node).addr()).into_iter().collect();
         let config = PeerConfig { stream: stream_name(), routes, listen, tuning };
         let peer = PeerNode::new(node, Peer::new(config, seed), manners, self.fabric.now);
         self.place_of.push(self.alive.len() as u32);

@@ -91,7 +91,7 @@ impl World {
             .iter()
             .enumerate()
             .map(|(domain, node)| {
-                Server::new(*node, index(scenario, seed, domain as u16, fabric.host(route_node).addr))
+                Server::new(*node, index(scenario, seed, domain as u16, fabric.host(route_node).addr()))
             })
             .collect();
         servers.push(Server::new(route_node, route(&fabric, seed, &index_nodes, &homes)));
@@ -101,7 +101,7 @@ impl World {
         let publisher = Publisher::new(
             publisher_node,
             &name,
-            vec![fabric.host(index_nodes[0]).addr],
+            vec![fabric.host(index_nodes[0]).addr()],
             scenario.stream.first_chunk,
             scenario.stream.join_point_chunks,
             chance::stream(seed, "publisher"),
@@ -173,7 +173,7 @@ pub(super) fn route(fabric: &Fabric, seed: u64, indexes: &[u32], homes: &[Vec<u3
     let domain = |(at, node): (usize, &u32)| Domain {
         id: DomainId(at as u16 + 1),
         name: format!("domain {}", at + 1),
-        indexes: vec![fabric.host(*node).addr],
+        indexes: vec![fabric.host(*node).addr()],
         cidrs: homes[at].iter().map(|region| network_of(*region)).collect(),
         locations: Vec::new(),
     };
@@ -200,7 +200,7 @@ fn caches(fabric: &mut Fabric, scenario: &Scenario, seed: u64, indexes: &[u32], 
             let at = middle_of(fabric, regions, number, count);
             let node = fabric.add_server(Role::Cache(all.len() as u16), at, domain as u16);
             fabric.hosts[node as usize].up_bps = up_bps;
-            let index = fabric.host(indexes[domain]).addr;
+            let index = fabric.host(indexes[domain]).addr();
             let terms = CacheTerms { viewers_max, admits };
             let luck = chance::stream(seed, &format!("cache {}", all.len())).next_u64();
             all.push(CacheNode::new(fabric, node, &stream_name(), vec![index], terms, luck));

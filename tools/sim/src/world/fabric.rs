@@ -14,12 +14,12 @@
 //! What is left out: congestion control (a link takes the rate that both access links leave at once), buffers that
 //! overflow, the sharing of an uplink by several chunks at a time (one follows the other).
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use cache_core::prng::{Prng, mix};
 use cache_core::sign::ClusterKey;
 use cache_core::time::{Span, Time};
-use cache_core::wire::{Datagram, Frame};
+use cache_core::wire::{Datagram, FRAME_HEAD_BYTES, Frame};
 
 use super::chunks::Chunks;
 use super::event::{Event, What};
@@ -37,6 +37,9 @@ const SEGMENT_BYTES: u64 = 1_448;
 /// IP and TCP headers, time stamps included, of each segment.
 const HEADERS_BYTES: u64 = 52;
 
+/// A frame that tells of one chunk: its head, a count, a number.
+const NEWS_BYTES: u64 = FRAME_HEAD_BYTES as u64 + 1 + 8;
+
 /// IP and UDP headers of a datagram.
 const DATAGRAM_HEADERS_BYTES: u64 = 28;
 
@@ -52,11 +55,13 @@ pub(crate) enum Role {
     Peer,
 }
 
-/// A host and its access link.
+/// A host and its access link. Each message looks at two of thousands, in no order: so it is one line of the processor's
+/// cache, and so is a [`Link`].
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Host {
     pub(crate) role: Role,
-    pub(crate) addr: SocketAddr,
+    addr: SocketAddrV4,
     pub(crate) at: Point,
     pub(crate) region: u32,
     pub(crate) domain: u16,
@@ -76,10 +81,20 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    /// `addr` is one of the map's, which are of IPv4.
     pub(crate) fn new(role: Role, addr: SocketAddr, at: Point, region: u32, domain: u16) -> Host {
+        let addr = match addr {
+            SocketAddr::V4(addr) => addr,
+            SocketAddr::V6(_) => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+        };
         let (up_bps, down_bps, up_free, down_free) = (0, 0, 0, 0);
         let (alive, stopped, dialable, feigns) = (true, false, true, false);
         Host { role, addr, at, region, domain, up_bps, down_bps, up_free, down_free, alive, stopped, dialable, feigns }
+    }
+
+    /// Its address.
+    pub(crate) const fn addr(&self) -> SocketAddr {
+        SocketAddr::V4(self.addr)
     }
 
     /// Takes the uplink for `bytes` from `now` on, behind what is there: when the first and the last byte leave.
@@ -119,6 +134,7 @@ pub(crate) const fn transmission_us(bytes: u64, bps: u64) -> u64 {
 
 /// A TCP link, or the attempt at one.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Link {
     /// Side 0 dialled.
     pub(crate) nodes: [u32; 2],
@@ -346,7 +362,7 @@ impl Fabric {
     /// The address that a node's datagrams come from.
     pub(crate) fn source(&self, node: u32) -> SocketAddr {
         let host = self.host(node);
-        let mut addr = host.addr;
+        let mut addr = host.addr();
         if !host.dialable {
             addr.set_port(place::TRANSLATED_PORT);
         }
@@ -360,17 +376,17 @@ impl Fabric {
 
     /// Whether a message that arrives now must wait for its receiver's downlink; then it is put back.
     pub(crate) fn waits(&mut self, event: Event) -> Option<Event> {
-        let (to, bytes, through) = match &event {
-            Event::Datagram { to, bytes, through, .. } => (*to, u64::from(*bytes), *through),
-            Event::Link { link, side, through, what } => {
+        let (to, bytes) = match &event {
+            Event::Datagram { to, bytes, through: false, .. } => (*to, u64::from(*bytes)),
+            Event::Link { link, side, through: false, what } => {
                 let to = self.links[*link as usize].nodes[1 - usize::from(*side)];
-                (to, self.bytes_of(what), *through)
+                (to, self.bytes_of(what))
             }
             _ => return Some(event),
         };
         let now = self.now.micros();
         let largest = transmission_us(self.wire_bytes_of_chunk(), self.host(to).down_bps);
-        let there = if through { now } else { self.hosts[to as usize].occupy_down(now, bytes, largest) };
+        let there = self.hosts[to as usize].occupy_down(now, bytes, largest);
         if there <= now {
             return Some(event);
         }
@@ -387,6 +403,7 @@ impl Fabric {
         match what {
             What::Syn | What::SynAck | What::Closed => HEADERS_BYTES,
             What::Frame { bytes, .. } => u64::from(*bytes),
+            What::News { .. } => NEWS_BYTES + HEADERS_BYTES,
             What::Chunk { .. } => self.wire_bytes_of_chunk(),
         }
     }
@@ -457,6 +474,12 @@ impl Fabric {
 
     /// Sends a frame.
     pub(crate) fn send(&mut self, link: u32, side: usize, frame: Frame) {
+        if let Frame::Have(have) = &frame
+            && let [seq] = *have.seqs
+        {
+            self.put_on(link, side, What::News { seq });
+            return;
+        }
         self.scratch.clear();
         frame.encode(&mut self.scratch);
         let bytes = self.scratch.len() as u32 + HEADERS_BYTES as u32;

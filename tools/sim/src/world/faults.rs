@@ -164,7 +164,7 @@ impl World {
                 Role::Publisher => self.publisher.start(&mut self.fabric),
                 Role::Index(domain) => {
                     let seed = self.luck.next_u64();
-                    let route = self.servers.last().map(|route| self.fabric.host(route.node).addr);
+                    let route = self.servers.last().map(|route| self.fabric.host(route.node).addr());
                     if let Some(route) = route {
                         let machine = index(&self.scenario, seed, domain, route);
                         self.fresh(usize::from(domain), machine);

@@ -2,7 +2,7 @@
 //!
 //! | file | job |
 //! |---|---|
-//! | `queue`, `event` | what happens next |
+//! | `queue`, `event`, `ahead` | what happens next |
 //! | `chance`, `place` | luck, and the map: both without a number that depends on the host |
 //! | `fabric` | access links, paths, TCP links, datagrams, partitions |
 //! | `chunks` | names and contents instead of bytes |
@@ -18,6 +18,7 @@
 //! The scenario's second 0 is some time after the beginning of the world: first the servers find each other and the
 //! publisher fills a ring, so that the first viewer comes to a running stream.
 
+mod ahead;
 mod audience;
 mod build;
 mod cache;
@@ -132,6 +133,7 @@ impl World {
     /// Takes events until `until`.
     fn run_until(&mut self, until: Time) {
         while let Some((at, event)) = self.fabric.queue.take(until) {
+            self.look_ahead();
             self.fabric.now = at;
             if let Some(event) = self.fabric.waits(event) {
                 self.events += 1;

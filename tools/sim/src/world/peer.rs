@@ -15,13 +15,18 @@ use cache_core::units::{ChunkSeq, Epoch};
 use cache_core::wire::exchange::Unavailable;
 use cache_core::wire::{BufferMap, Frame, RefusalReason};
 
-use super::event::{Event, What};
+use super::ahead::look_at_links;
+use super::event::{Event, What, news};
 use super::fabric::Fabric;
 use super::measure::Measure;
 use crate::invariants::Fact;
 
 /// Chunks that the driver keeps: the window, and those that are just being sent.
 const KEPT: usize = 288;
+
+/// Ticks in the queue that are remembered. A machine wants to be called at some moment, then at an earlier one, then at the
+/// first one again; three in four of its ticks would be in the queue twice without this (our guess for how many is enough).
+const TICKS: usize = 4;
 
 /// How a viewer misbehaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,9 +44,15 @@ pub(crate) struct PeerNode {
     machine: Peer,
     /// The machine's links, by its numbers for them, which grow.
     links: Vec<(u32, u32)>,
-    kept: Vec<(u32, u64)>,
+    /// Chunks by their number modulo [`KEPT`]; `u32::MAX`: none.
+    kept: Box<[u32]>,
+    /// Those of them whose content is not the right one, and what it is: none, unless the machine has a defect.
+    wrong: Vec<(u32, u64)>,
     epochs: Vec<Epoch>,
+    /// The tick that counts.
     tick_at: Time,
+    /// For when a tick is in the queue; those that are past mean nothing.
+    ticks: [Time; TICKS],
     quality: Quality,
     pub(crate) manners: Manners,
     ended: Option<End>,
@@ -57,9 +68,11 @@ impl PeerNode {
             arrived: now,
             machine,
             links: Vec::new(),
-            kept: vec![(u32::MAX, 0); KEPT],
+            kept: vec![u32::MAX; KEPT].into_boxed_slice(),
+            wrong: Vec::new(),
             epochs: Vec::new(),
             tick_at: Time::NEVER,
+            ticks: [Time::ZERO; TICKS],
             quality: Quality::new(now),
             manners,
             ended: None,
@@ -69,6 +82,12 @@ impl PeerNode {
 
     pub(crate) fn machine(&self) -> &Peer {
         &self.machine
+    }
+
+    /// Some number from each of the places that every event looks at ([`super::ahead`]).
+    pub(crate) fn looked_at(&self) -> u64 {
+        let link = self.links.first().map_or(0, |(name, _)| u64::from(*name));
+        self.tick_at.micros() ^ link ^ self.machine.next_timeout().micros()
     }
 
     pub(crate) fn quality(&mut self) -> &mut Quality {
@@ -101,6 +120,10 @@ impl PeerNode {
         }
         let mut out = std::mem::take(io.out);
         self.machine.handle(io.fabric.now, input, &mut out);
+        if out.as_slice().len() > 1 {
+            let to = |output: &Output| if let Output::Send { link, .. } = output { self.link(*link) } else { None };
+            look_at_links(io.fabric, out.as_slice().iter().filter_map(to));
+        }
         for output in out.drain() {
             self.carry_out(io, output, arrived);
         }
@@ -118,6 +141,12 @@ impl PeerNode {
         let next = if next <= fabric.now { fabric.now.after(Span::from_millis(1)) } else { next };
         if next < self.tick_at {
             self.tick_at = next;
+            if self.ticks.contains(&next) {
+                return;
+            }
+            if let Some(past) = self.ticks.iter_mut().find(|at| **at <= fabric.now) {
+                *past = next;
+            }
             fabric.at(next, Event::Tick { node: self.node });
         }
     }
@@ -170,6 +199,7 @@ impl PeerNode {
                 }
                 frame => self.tell(io, Input::Frame { link: name, frame }, None),
             },
+            What::News { seq } => self.tell(io, Input::Frame { link: name, frame: news(seq) }, None),
             What::Chunk { chunk, content } => self.on_chunk(io, name, other, chunk, content),
         }
     }
@@ -205,9 +235,25 @@ impl PeerNode {
         self.tell(io, Input::ChunkSent { link: LinkId(name), seq }, None);
     }
 
+    /// A chunk and its content.
     fn kept(&self, fabric: &Fabric, seq: ChunkSeq) -> Option<(u32, u64)> {
-        let kept = self.kept[(seq.get() % KEPT as u64) as usize];
-        (kept.0 != u32::MAX && fabric.chunks.get(kept.0).seq == seq).then_some(kept)
+        let chunk = self.kept[(seq.get() % KEPT as u64) as usize];
+        if chunk == u32::MAX || fabric.chunks.get(chunk).seq != seq {
+            return None;
+        }
+        let wrong = self.wrong.iter().find(|(wrong, _)| *wrong == chunk);
+        Some((chunk, wrong.map_or_else(|| fabric.chunks.content(chunk), |(_, content)| *content)))
+    }
+
+    fn keep(&mut self, seq: ChunkSeq, chunk: u32, content: u64, right: u64) {
+        self.kept[(seq.get() % KEPT as u64) as usize] = chunk;
+        self.wrong.retain(|(wrong, _)| *wrong != chunk);
+        if content != right {
+            if self.wrong.len() == KEPT {
+                self.wrong.remove(0);
+            }
+            self.wrong.push((chunk, content));
+        }
     }
 
     fn carry_out(&mut self, io: &mut Io<'_>, output: Output, arrived: Option<(u32, u64)>) {
@@ -251,8 +297,8 @@ impl PeerNode {
             Output::Keys { keys } => self.epochs = keys.iter().map(|key| key.epoch).collect(),
             Output::Keep { seq } => {
                 let Some((chunk, content)) = arrived else { return };
-                self.kept[(seq.get() % KEPT as u64) as usize] = (chunk, content);
                 let right = fabric.chunks.content(chunk);
+                self.keep(seq, chunk, content, right);
                 fabric.fact(Fact::Kept { node: self.node, seq, content, right });
             }
             // The next lap overwrites it.

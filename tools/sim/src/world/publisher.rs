@@ -25,7 +25,7 @@ use cache_core::wire::index::PublishRequest;
 use cache_core::wire::{Blob, Datagram, Frame, Message, StreamName};
 
 use super::chunks::Cut;
-use super::event::{Event, What};
+use super::event::{Event, What, news};
 use super::fabric::Fabric;
 
 /// As `weircast-peer publish` has them.
@@ -242,6 +242,7 @@ impl Publisher {
             }
             What::Closed => self.connect(fabric),
             What::Frame { frame, .. } => self.on_frame(fabric, link, *frame),
+            What::News { seq } => self.on_frame(fabric, link, news(seq)),
             What::Syn | What::Chunk { .. } => {}
         }
     }

@@ -37,7 +37,7 @@ use self::pull::Pull;
 use self::ring::Ring;
 use self::upload::Upload;
 use self::viewers::Viewer;
-use super::event::{Event, What};
+use super::event::{Event, What, news};
 use super::fabric::Fabric;
 use crate::invariants::Fact;
 
@@ -117,7 +117,7 @@ impl CacheNode {
         let knobs = CacheKnobs::default();
         CacheNode {
             node,
-            addr: fabric.host(node).addr,
+            addr: fabric.host(node).addr(),
             id: stream_id(name),
             name: name.clone(),
             indexes,
@@ -217,15 +217,20 @@ impl CacheNode {
                 Some(Conn::Publisher(_)) => self.chunk_of_publisher(fabric, link, chunk, content),
                 _ => self.drop_link(fabric, link, side),
             },
-            What::Frame { frame, .. } => match self.conns.get(&link) {
-                Some(Conn::New) => self.greeted(fabric, link, *frame),
-                Some(Conn::Viewer(_)) => self.viewer_said(fabric, link, *frame),
-                Some(Conn::Publisher(_)) => self.publisher_said(fabric, link, *frame),
-                Some(Conn::Parent) => self.parent_said(fabric, link, *frame),
-                None => {}
-            },
+            What::Frame { frame, .. } => self.on_frame(fabric, link, *frame),
+            What::News { seq } => self.on_frame(fabric, link, news(seq)),
         }
         self.settle(fabric);
+    }
+
+    fn on_frame(&mut self, fabric: &mut Fabric, link: u32, frame: Frame) {
+        match self.conns.get(&link) {
+            Some(Conn::New) => self.greeted(fabric, link, frame),
+            Some(Conn::Viewer(_)) => self.viewer_said(fabric, link, frame),
+            Some(Conn::Publisher(_)) => self.publisher_said(fabric, link, frame),
+            Some(Conn::Parent) => self.parent_said(fabric, link, frame),
+            None => {}
+        }
     }
 
     /// A connection is over, by the other side.

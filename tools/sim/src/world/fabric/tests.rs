@@ -1,6 +1,7 @@
 use cache_core::units::{ChunkSeq, Epoch, StreamId};
 use cache_core::wire::datagram::{Challenge, Cookie};
-use cache_core::wire::exchange::PartnersQuery;
+use cache_core::wire::List;
+use cache_core::wire::exchange::{Have, PartnersQuery};
 
 use super::*;
 use crate::scenario::Network;
@@ -29,7 +30,7 @@ fn pair(loss_permille: f64, jitter: f64) -> (Fabric, u32, u32) {
 
 /// A link from one to the other that stands, and nothing on its way.
 fn linked(fabric: &mut Fabric, from: u32, to: u32) -> u32 {
-    let addr = fabric.host(to).addr;
+    let addr = fabric.host(to).addr();
     let link = fabric.dial(from, 1, addr);
     fabric.links[link as usize].open = [true, true];
     arrivals(fabric);
@@ -111,7 +112,7 @@ fn nothing_overtakes_on_a_link_whatever_is_lost() {
 #[test]
 fn datagrams_are_lost_as_often_as_was_said() {
     let (mut fabric, a, b) = pair(100.0, 0.0);
-    let to = fabric.host(b).addr;
+    let to = fabric.host(b).addr();
     (0..5_000).for_each(|_| fabric.datagram(a, to, datagram()));
     let arrived = arrivals(&mut fabric).len();
     assert!((4_400..4_600).contains(&arrived), "{arrived} of 5000 with 10 % lost");
@@ -125,7 +126,7 @@ fn a_partition_loses_datagrams_and_holds_links_up_until_it_is_healed() {
     let healed = Time::from_millis(30_000);
     let cut = |one_way| Partition { from: Who::Region(0), to: Who::Region(3), one_way, until: healed };
     fabric.partitions.push(cut(false));
-    let (near_addr, far_addr) = (fabric.host(a).addr, fabric.host(far).addr);
+    let (near_addr, far_addr) = (fabric.host(a).addr(), fabric.host(far).addr());
     fabric.datagram(a, far_addr, datagram());
     fabric.datagram(far, near_addr, datagram());
     fabric.send(link, 0, PartnersQuery {}.into());
@@ -143,9 +144,29 @@ fn a_partition_loses_datagrams_and_holds_links_up_until_it_is_healed() {
 fn who_cannot_be_dialled_is_reached_where_it_has_spoken_from() {
     let (mut fabric, a, b) = pair(0.0, 0.0);
     fabric.hosts[b as usize].dialable = false;
-    let (own, seen) = (fabric.host(b).addr, fabric.source(b));
+    let (own, seen) = (fabric.host(b).addr(), fabric.source(b));
     fabric.datagram(a, own, datagram());
     assert_eq!(arrivals(&mut fabric).len(), 0);
     fabric.datagram(a, seen, datagram());
     assert_eq!(arrivals(&mut fabric).len(), 1);
+}
+
+#[test]
+fn news_of_one_chunk_is_as_long_as_its_frame() {
+    let (mut fabric, a, b) = pair(0.0, 0.0);
+    let link = linked(&mut fabric, a, b);
+    let mut taken = |seqs: &[u64]| {
+        let before = fabric.traffic.control;
+        let seqs = seqs.iter().map(|seq| ChunkSeq::new(*seq));
+        let frame = Frame::from(Have { seqs: List::first_of(seqs) });
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        fabric.send(link, 0, frame);
+        // Both ends are peers, and each counts it.
+        ((fabric.traffic.control - before) / 2, bytes.len() as u64 + HEADERS_BYTES)
+    };
+    for seqs in [&[7][..], &[7, 9], &[]] {
+        let (counted, encoded) = taken(seqs);
+        assert_eq!(counted, encoded, "{} chunks", seqs.len());
+    }
 }
