@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use super::few::Few;
 use super::turn::Turn;
 use crate::peer_id::{PeerId, Tier};
 use crate::prng::Prng;
@@ -29,7 +30,7 @@ struct Member {
 /// The member list, the banned, and the addresses to leave alone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Members {
-    known: BTreeMap<PeerId, Member>,
+    known: Few<PeerId, Member>,
     /// By id and address: who only names another's id must not get that one banned.
     banned: BTreeMap<(PeerId, IpAddr), Time>,
     avoided: BTreeMap<SocketAddr, Time>,

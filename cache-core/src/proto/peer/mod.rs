@@ -24,7 +24,7 @@
 //! | `cache_link` | the link to the cache and the next one when it fails | 3.1.2 |
 //! | `play_buffer`, `head`, `playout` | the window, the newest chunk, the clock | 3.2.1, 3.2.2 |
 //! | `scheduler`, `urgent`, `rarest`, `request_rate`, `requests` | which chunk is asked of whom | 3.2.3, eqs. (4), (5) |
-//! | `slots`, `by_link` | sets of a window's chunks as words; what belongs to links | |
+//! | `slots`, `few` | sets of a window's chunks as words; short lists by keys | |
 //! | `delivery` | how long a partner takes | |
 //! | `seeding` | who fetches a new chunk from the cache | our own |
 //! | `upload` | partners' requests within the upload granted | |
@@ -42,10 +42,10 @@ pub mod event;
 pub mod quality;
 pub mod stats;
 
-mod by_link;
 mod cache_link;
 mod conductor;
 mod delivery;
+mod few;
 mod handshake;
 mod head;
 mod join;

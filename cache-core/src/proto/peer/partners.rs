@@ -7,10 +7,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::by_link::ByLink;
 use super::config::Tuning;
 use super::delivery::Delivery;
 use super::event::LinkId;
+use super::few::Few;
 use super::request_rate::RequestRate;
 use super::turn::Turn;
 use super::worth::Worth;
@@ -102,7 +102,9 @@ impl Partner {
 /// The partner list.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Partners {
-    up: ByLink<Partner>,
+    up: Few<LinkId, Partner>,
+    /// Who is on each link: what all are looked through for, without their other state between.
+    ids: Few<LinkId, PeerId>,
     /// Chunks held since the last announcement; at most a window.
     fresh: Vec<ChunkSeq>,
     announced: Time,
@@ -123,7 +125,7 @@ impl Partners {
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = PeerId> + '_ {
-        self.up.values().map(|p| p.id)
+        self.ids.values().copied()
     }
 
     pub(super) fn links(&self) -> Vec<LinkId> {
@@ -144,21 +146,24 @@ impl Partners {
 
     /// The link to `peer`, and whether we made it.
     pub(super) fn link_of(&self, peer: PeerId) -> Option<(LinkId, bool)> {
-        self.up.iter().find(|(_, p)| p.id == peer).map(|(link, p)| (*link, p.dialled))
+        let (link, _) = self.ids.iter().find(|(_, id)| **id == peer)?;
+        self.up.get(link).map(|partner| (*link, partner.dialled))
     }
 
     /// Whether one of them is in a farther tier than `nearest`.
     pub(super) fn any_outside(&self, me: PeerId, nearest: Tier) -> bool {
-        self.up.values().any(|p| me.tier(p.id) < nearest)
+        self.ids.values().any(|id| me.tier(*id) < nearest)
     }
 
     /// A partnership begins: it is told at once what we hold.
     pub(super) fn add(&mut self, t: &mut Turn<'_>, link: LinkId, partner: Partner, map: &BufferMap) {
+        self.ids.insert(link, partner.id);
         self.up.insert(link, partner);
         t.send(link, Gossip { map: map.to_wire() });
     }
 
     pub(super) fn remove(&mut self, link: LinkId) -> Option<Partner> {
+        self.ids.remove(&link);
         self.up.remove(&link)
     }
 

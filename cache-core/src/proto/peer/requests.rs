@@ -105,7 +105,8 @@ impl Requests {
         self.get(seq).is_some_and(|open| open.partner.is_some())
     }
 
-    pub(super) fn is_open_at_cache(&self, seq: ChunkSeq) -> bool {
+    #[cfg(test)]
+    fn is_open_at_cache(&self, seq: ChunkSeq) -> bool {
         self.get(seq).is_some_and(|open| open.cache.is_some())
     }
 
@@ -118,6 +119,18 @@ impl Requests {
         let mut slots = Slots::NONE;
         let held_off = self.held_off.iter().filter(|(_, until)| **until > now).map(|(seq, _)| *seq);
         for seq in self.open.iter().map(|open| open.seq).chain(held_off) {
+            seq.since(base).into_iter().for_each(|slot| slots.insert(slot));
+        }
+        slots
+    }
+
+    /// The chunks that may not be asked of the cache at `now`, slot 0 being `base`: those open there, those it said it has not
+    /// got, those of an epoch without a key.
+    pub(super) fn not_for_cache(&self, base: ChunkSeq, now: Time) -> Slots {
+        let mut slots = Slots::NONE;
+        let put_off = [&self.held_off, &self.not_at_cache].into_iter().flatten();
+        let put_off = put_off.filter(|(_, until)| **until > now).map(|(seq, _)| *seq);
+        for seq in self.open.iter().filter(|open| open.cache.is_some()).map(|open| open.seq).chain(put_off) {
             seq.since(base).into_iter().for_each(|slot| slots.insert(slot));
         }
         slots
@@ -166,12 +179,6 @@ impl Requests {
 
     pub(super) fn hold_off_cache(&mut self, seq: ChunkSeq, until: Time) {
         self.not_at_cache.insert(seq, until);
-    }
-
-    /// Whether `seq` may be asked of the cache.
-    pub(super) fn may_ask_cache(&self, seq: ChunkSeq, now: Time) -> bool {
-        let free = |of: &BTreeMap<ChunkSeq, Time>| of.get(&seq).is_none_or(|until| *until <= now);
-        free(&self.held_off) && free(&self.not_at_cache)
     }
 
     /// The keys have come: chunks may be asked for again at once.

@@ -232,23 +232,34 @@ impl Scheduler {
         }
         // A partner in a farther tier gives what the nearer ones have not got when its time comes.
         let nearest = partners.ids().map(|id| view.me.tier(id)).max().unwrap_or(Tier::ELSEWHERE);
-        let far_until = view.far_until(t, first, self.base);
+        let mut far_until = None;
         let Scratch { sources, order, chosen, seqs, .. } = &mut self.scratch;
         sources.clear();
         sources.extend(partners.iter().filter_map(|(link, partner)| {
-            let reach = if view.me.tier(partner.id) < nearest { far_until } else { WINDOW_CHUNKS };
-            let wanted = wanted.and(Slots::range(first, reach));
-            let (has, room) = (Slots::of(&partner.map, self.base).and(wanted), partner.rate.room());
+            let room = partner.rate.room();
+            if room == 0 {
+                return None;
+            }
+            let wanted = if view.me.tier(partner.id) < nearest {
+                let far_until = *far_until.get_or_insert_with(|| view.far_until(t, first, self.base));
+                wanted.and(Slots::range(first, far_until))
+            } else {
+                wanted
+            };
+            let has = Slots::of(&partner.map, self.base).and(wanted);
             let takes_us = partner.delivery.mean().unwrap_or(DELIVERY_UNKNOWN).micros() << (2 * partner.strikes.min(8));
             let turn = u64::from(partner.rate.open()) + 1;
-            (room > 0 && !has.is_empty()).then_some(Source { link, has, room, takes_us, turn })
+            (!has.is_empty()).then_some(Source { link, has, room, takes_us, turn })
         }));
+        if sources.is_empty() {
+            return;
+        }
         let zone_end = urgent::zone_end(view.buffer, t.tuning()).since(self.base).unwrap_or(0);
-        order.clear();
-        order.extend(wanted.and(Slots::range(0, zone_end)).iter());
-        let urgent = order.len();
         let offered = sources.iter().fold(Slots::NONE, |all, source| all.or(source.has));
-        order.extend(wanted.and(offered).and(Slots::range(zone_end, WINDOW_CHUNKS)).iter());
+        order.clear();
+        order.extend(offered.and(Slots::range(0, zone_end)).iter());
+        let urgent = order.len();
+        order.extend(offered.and(Slots::range(zone_end, WINDOW_CHUNKS)).iter());
         rarest::order(&mut order[urgent..], |slot| sources.iter().filter(|s| s.has.contains(slot)).count(), t.rng);
         chosen.clear();
         choose(order, sources, t.rng, chosen);
@@ -293,11 +304,9 @@ impl Scheduler {
         let deadline = t.now.after(self.cache_patience(t.tuning()));
         let seqs = &mut self.scratch.seqs;
         seqs.clear();
-        for slot in missing.and(Slots::range(0, ahead)).iter() {
+        let not_for_cache = self.requests.not_for_cache(self.base, t.now);
+        for slot in missing.and(Slots::range(0, ahead)).without(not_for_cache).iter() {
             let seq = self.base.ahead(slot);
-            if self.requests.is_open_at_cache(seq) || !self.requests.may_ask_cache(seq, t.now) {
-                continue;
-            }
             let at_partner = self.requests.is_open_at_partner(seq);
             let last_resort = seq <= newest && urgent::needs_cache(view.left(seq, t.now), pace.reserve, at_partner);
             let may_seed = !at_partner && !announced.contains(slot);

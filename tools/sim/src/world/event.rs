@@ -64,7 +64,7 @@ pub(crate) enum What {
         bytes: u32,
         frame: Box<Frame>,
     },
-    /// A [`Have`] of one chunk: nearly half of all frames, so that it travels without a box.
+    /// A [`Have`] of one chunk, the most frequent frame: it travels without a box.
     News {
         seq: ChunkSeq,
     },

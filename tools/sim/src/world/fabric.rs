@@ -14,7 +14,7 @@
 //! What is left out: congestion control (a link takes the rate that both access links leave at once), buffers that
 //! overflow, the sharing of an uplink by several chunks at a time (one follows the other).
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
 use cache_core::prng::{Prng, mix};
 use cache_core::sign::ClusterKey;
@@ -61,7 +61,7 @@ pub(crate) enum Role {
 #[repr(align(64))]
 pub(crate) struct Host {
     pub(crate) role: Role,
-    addr: SocketAddrV4,
+    addr: std::net::SocketAddrV4,
     pub(crate) at: Point,
     pub(crate) region: u32,
     pub(crate) domain: u16,
@@ -85,7 +85,7 @@ impl Host {
     pub(crate) fn new(role: Role, addr: SocketAddr, at: Point, region: u32, domain: u16) -> Host {
         let addr = match addr {
             SocketAddr::V4(addr) => addr,
-            SocketAddr::V6(_) => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+            SocketAddr::V6(_) => std::net::SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0),
         };
         let (up_bps, down_bps, up_free, down_free) = (0, 0, 0, 0);
         let (alive, stopped, dialable, feigns) = (true, false, true, false);
@@ -376,17 +376,17 @@ impl Fabric {
 
     /// Whether a message that arrives now must wait for its receiver's downlink; then it is put back.
     pub(crate) fn waits(&mut self, event: Event) -> Option<Event> {
-        let (to, bytes) = match &event {
-            Event::Datagram { to, bytes, through: false, .. } => (*to, u64::from(*bytes)),
-            Event::Link { link, side, through: false, what } => {
+        let (to, bytes, through) = match &event {
+            Event::Datagram { to, bytes, through, .. } => (*to, u64::from(*bytes), *through),
+            Event::Link { link, side, through, what } => {
                 let to = self.links[*link as usize].nodes[1 - usize::from(*side)];
-                (to, self.bytes_of(what))
+                (to, self.bytes_of(what), *through)
             }
             _ => return Some(event),
         };
         let now = self.now.micros();
         let largest = transmission_us(self.wire_bytes_of_chunk(), self.host(to).down_bps);
-        let there = self.hosts[to as usize].occupy_down(now, bytes, largest);
+        let there = if through { now } else { self.hosts[to as usize].occupy_down(now, bytes, largest) };
         if there <= now {
             return Some(event);
         }

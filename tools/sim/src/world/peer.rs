@@ -25,7 +25,7 @@ use crate::invariants::Fact;
 const KEPT: usize = 288;
 
 /// Ticks in the queue that are remembered. A machine wants to be called at some moment, then at an earlier one, then at the
-/// first one again; three in four of its ticks would be in the queue twice without this (our guess for how many is enough).
+/// first one again, for which a tick is in the queue already. Our guess: it has no more reasons at a time.
 const TICKS: usize = 4;
 
 /// How a viewer misbehaves.

@@ -1,6 +1,6 @@
 use cache_core::units::{ChunkSeq, Epoch, StreamId};
-use cache_core::wire::datagram::{Challenge, Cookie};
 use cache_core::wire::List;
+use cache_core::wire::datagram::{Challenge, Cookie};
 use cache_core::wire::exchange::{Have, PartnersQuery};
 
 use super::*;
