@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::cycle::mesh::Answer;
 use crate::cycle::places::side_of;
 use crate::cycle::swarm::{self, SwarmPlan};
-use crate::scenario::{Audience, Network, Scenario, Stream, UplinkClass};
+use crate::scenario::{Audience, Caches, Network, Scenario, Stream, UplinkClass};
 use crate::world;
 
 /// What carries a cell out.
@@ -27,7 +27,7 @@ pub struct Cell {
     pub nodes: u32,
     /// Regions of the square.
     pub regions: u32,
-    /// With a cache and an index that answers by location; without, one peer's worth of source and random answers.
+    /// With a cache and an index that answers by location; without, one source of a limited uplink and random answers.
     pub cdn: bool,
     /// Seed.
     pub seed: u64,
@@ -44,10 +44,12 @@ pub struct Setting {
     pub warmup_s: u32,
     /// Mean uplink over the stream's rate.
     pub uplink: f32,
-    /// Reduced model: how finely PeerIDs say where a peer is inside its region.
+    /// How finely PeerIDs say where a peer is inside its region.
     pub finer: u32,
     /// Reduced model: the index's answer with the CDN.
     pub answer: Answer,
+    /// Whole protocol without the CDN: the source's uplink in streams, for each peer.
+    pub source: f64,
     /// Whole protocol: random answers although there is a CDN.
     pub random_answers: bool,
     /// Every peer's numbers.
@@ -77,9 +79,12 @@ pub struct Gave {
     pub events: u64,
 }
 
-/// Whole protocol without the CDN: the source's uplink in streams, for each peer. Our guess: peers know about 3 ln N others,
-/// so each chunk is seeded some N / 25 times; less than that starves all.
-const SOURCE_STREAMS_PER_NODE: f64 = 0.1;
+/// Whole protocol without the CDN: the source's uplink in streams, for each peer. Seeding takes a twenty-fifth of a stream for
+/// each; the rest is for the beginning, when all come within [`ARRIVE_S`] and begin with what only the source has.
+const SOURCE_STREAMS_PER_NODE: f64 = 0.5;
+
+/// Whole protocol: all have come after so many seconds. Our guess.
+const ARRIVE_S: f64 = 10.0;
 
 /// Reduced model without the CDN: the source's uplink in streams. Our guess.
 const SOURCE_STREAMS: u32 = 8;
@@ -92,6 +97,7 @@ impl Default for Setting {
             uplink: 1.3,
             finer: 4,
             answer: Answer::Tiers,
+            source: SOURCE_STREAMS_PER_NODE,
             random_answers: false,
             tuning: Tuning::default(),
         }
@@ -105,25 +111,31 @@ impl Setting {
         format!("{:016x}", text.bytes().fold(0u64, |hash, byte| mix(hash ^ u64::from(byte))))
     }
 
-    /// The whole protocol's scenario for `cell`. Without the CDN the source is as strong as the strongest class of uplinks,
-    /// so a class that no peer is drawn from says how strong it is.
+    /// The whole protocol's scenario for `cell`.
     pub fn scenario(&self, cell: Cell) -> Scenario {
-        let mut uplink = vec![UplinkClass { share: 1.0, up: f64::from(self.uplink), down: 4.0 }];
-        if !cell.cdn {
-            let up = f64::from(cell.nodes) * SOURCE_STREAMS_PER_NODE;
-            uplink.push(UplinkClass { share: 1e-12, up: up.max(f64::from(self.uplink)), down: 4.0 });
-        }
+        let uplink = vec![UplinkClass { share: 1.0, up: f64::from(self.uplink), down: 4.0 }];
+        let stream = Stream { cdn: cell.cdn, ..Stream::default() };
+        let streams = (f64::from(cell.nodes) * self.source).max(f64::from(self.uplink)).max(1.0);
+        let up_kbps = if cell.cdn { 0 } else { (streams * stream.kbps as f64).round() as u64 };
         Scenario {
             name: format!("paper-{}-{}-{}", cell.nodes, cell.regions, if cell.cdn { "cdn" } else { "p2p" }),
             duration_s: u64::from(self.duration_s),
             warmup_s: u64::from(self.warmup_s),
-            stream: Stream { cdn: cell.cdn, ..Stream::default() },
+            stream,
             network: Network {
                 regions: cell.regions,
+                finer: self.finer,
                 index_by_location: cell.cdn && !self.random_answers,
                 ..Network::default()
             },
-            audience: Audience { peers: cell.nodes, arrive_over_s: 10.0, session: None, uplink, ..Audience::default() },
+            caches: Caches { up_kbps, ..Caches::default() },
+            audience: Audience {
+                peers: cell.nodes,
+                arrive_over_s: ARRIVE_S,
+                session: None,
+                uplink,
+                ..Audience::default()
+            },
             peer: self.tuning.clone(),
             ..Scenario::default()
         }
@@ -182,4 +194,28 @@ pub fn run(cell: Cell, setting: &Setting) -> Gave {
     };
     gave.wall_s = began.elapsed().as_secs_f64();
     gave
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cell_of_the_figures_is_a_scenario_that_can_be_run() {
+        for engine in [Engine::Full, Engine::Cycle] {
+            for (nodes, regions) in [(2, 1), (500, 4), (5_000, 100)] {
+                for cdn in [true, false] {
+                    let cell = Cell { nodes, regions, cdn, seed: 1, engine };
+                    let scenario = Setting::default().scenario(cell);
+                    assert_eq!(scenario.check(), Ok(()));
+                    assert_eq!((scenario.network.finer, scenario.network.index_by_location), (4, cdn));
+                }
+            }
+        }
+        let source = |nodes| {
+            let cell = Cell { nodes, regions: 4, cdn: false, seed: 1, engine: Engine::Full };
+            Setting::default().scenario(cell).caches.up_kbps
+        };
+        assert_eq!((source(2), source(500)), (2_600, 500_000), "never weaker than a peer; half a stream for each");
+    }
 }

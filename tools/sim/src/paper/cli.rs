@@ -1,5 +1,6 @@
 //! `weircast-sim paper`.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::plot;
 use super::store::Store;
 use super::theory;
 use crate::cycle::mesh::Answer;
-use crate::cycle::places::side_of;
+use crate::cycle::places::{FINER_MAX, side_of};
 
 /// The paper's section 4: figures 5 to 8 as CSV and plots. Runs are kept in DIR; a second call goes on where the first
 /// one stopped.
@@ -43,6 +44,12 @@ pub struct PaperArgs {
     /// Of these left out.
     #[arg(long, default_value_t = 25)]
     warmup_s: u32,
+    /// Cities along a region's side, areas along a city's: how finely a PeerID says where a peer is; 1: the region alone.
+    #[arg(long, default_value_t = 4)]
+    finer: u32,
+    /// Whole protocol without the CDN: the source's uplink in streams, for each peer.
+    #[arg(long, default_value_t = Setting::default().source)]
+    source: f64,
     /// Begin no run after so many seconds; figures are drawn from what is there.
     #[arg(long)]
     budget_s: Option<u64>,
@@ -88,7 +95,11 @@ impl PaperArgs {
             self.duration_s
         );
         ensure!((1..=256).contains(&self.threads), "--threads {}: must be 1 to 256", self.threads);
-        let setting = Setting { duration_s: self.duration_s, warmup_s: self.warmup_s, ..Setting::default() };
+        let finer = self.finer;
+        ensure!((1..=FINER_MAX).contains(&finer), "--finer {finer}: must be 1 to {FINER_MAX}; 1: the region alone");
+        ensure!((0.0..=100.0).contains(&self.source), "--source {}: must be 0 to 100 streams a peer", self.source);
+        let Self { duration_s, warmup_s, source, .. } = *self;
+        let setting = Setting { duration_s, warmup_s, finer, source, ..Setting::default() };
         if self.static_check {
             self.print_static_check(&nodes)
         } else if self.experiments {
@@ -163,16 +174,27 @@ impl PaperArgs {
             "{:<22} {:<30} {:>16} {:>16} {:>16} {:>16}",
             "question", "variant", "continuity", "offload", "between regions", "delay factor"
         );
+        let mut table =
+            String::from("question,variant,seeds,continuity,offload,between regions,delay factor,start-up p95 ms\n");
         for v in all.iter().filter(|v| self.engine == Engine::Full || experiments::reduced_model_has(v.question)) {
             let cells: Vec<Cell> =
                 (1..=self.seeds).map(|seed| Cell { nodes, regions, cdn: true, seed, engine: self.engine }).collect();
             let mut store = Store::open(&self.out, &v.setting)?;
             let left = self.budget().saturating_sub(began.elapsed());
             store.fill(&cells, &v.setting, self.threads, left, &|_, _, _| ())?;
-            let column = |of: fn(&Gave) -> f64| {
-                let values: Vec<f64> = cells.iter().filter_map(|cell| store.known().get(cell)).map(of).collect();
-                band(&values).map_or("-".to_owned(), |b| format!("{:.4} ±{:.4}", b.mean, b.half))
+            let values = |of: fn(&Gave) -> f64| -> Vec<f64> {
+                cells.iter().filter_map(|cell| store.known().get(cell)).map(of).collect()
             };
+            let column = |of: fn(&Gave) -> f64| {
+                band(&values(of)).map_or("-".to_owned(), |b| format!("{:.4} ±{:.4}", b.mean, b.half))
+            };
+            let _ = write!(table, "\"{}\",\"{}\",{}", v.question, v.name, values(|g| g.offload).len());
+            let told: [fn(&Gave) -> f64; 5] =
+                [|g| g.continuity, |g| g.offload, |g| g.inter_region_traffic, |g| g.delay_factor, |g| g.startup_p95_ms];
+            for of in told {
+                let _ = write!(table, ",{}", band(&values(of)).map_or(String::new(), |b| format!("{:.6}", b.mean)));
+            }
+            table.push('\n');
             println!(
                 "{:<22} {:<30} {:>16} {:>16} {:>16} {:>16}",
                 v.question,
@@ -183,7 +205,7 @@ impl PaperArgs {
                 column(|g| g.delay_factor)
             );
         }
-        Ok(())
+        write(&self.out, "experiments.csv", &table)
     }
 
     fn print_static_check(&self, nodes: &[u32]) -> anyhow::Result<()> {

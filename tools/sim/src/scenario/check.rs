@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use super::{Caches, Fault, Network, Scenario, Trouble, UplinkClass, Who};
+use crate::cycle::places::FINER_MAX;
 
 /// Longest run: eleven days and a half; sequence numbers of 16 bits wrap after 3.6 hours. Our guess.
 pub const DURATION_S_MAX: u64 = 1_000_000;
@@ -10,6 +11,8 @@ pub const DURATION_S_MAX: u64 = 1_000_000;
 pub const PEERS_MAX: u32 = 2_000_000;
 /// Most regions, domains and caches: more than any scenario of the paper by ten. Our guess.
 pub const REGIONS_MAX: u32 = 1_024;
+/// Most regions where PeerIDs say more than the region: each is a country of its own, a field of 8 bits; the largest square.
+pub const FINER_REGIONS_MAX: u32 = 225;
 /// Most faults of one scenario. Our guess.
 pub const FAULTS_MAX: usize = 1_000;
 /// Largest number of the first chunk: far above 2^32, and far from where counting would overflow.
@@ -169,6 +172,12 @@ fn check_network(network: &Network, cdn: bool, list: &mut List) {
         let near = format!("must be a square number: {} or {}", side * side, (side + 1) * (side + 1));
         list.say("network.regions", regions, near);
     }
+    list.within("network.finer", network.finer, 1, FINER_MAX, "1: PeerIDs say the region alone");
+    if network.finer > 1 && regions > FINER_REGIONS_MAX {
+        let cure =
+            format!("must be at most {FINER_REGIONS_MAX} while network.finer is above 1: each is a country then");
+        list.say("network.regions", regions, cure);
+    }
     list.within("network.domains", u32::from(network.domains), 1, regions.max(1), "a domain is one region or more");
     if !cdn && network.domains > 1 {
         list.say("network.domains", network.domains, "must be 1 while stream.cdn = false: only caches join domains");
@@ -193,7 +202,8 @@ fn check_caches(caches: &Caches, scenario: &Scenario, list: &mut List) {
     list.within("caches.count", caches.count, 1, 256, "for none at all write stream.cdn = false");
     if caches.up_kbps != 0 && caches.up_kbps < scenario.stream.kbps {
         let least = scenario.stream.kbps;
-        list.say("caches.up_kbps", caches.up_kbps, format!("must be 0 (unlimited) or at least stream.kbps = {least}"));
+        let none = if scenario.stream.cdn { "unlimited" } else { "as the best class of viewers" };
+        list.say("caches.up_kbps", caches.up_kbps, format!("must be 0 ({none}) or at least stream.kbps = {least}"));
     }
 }
 

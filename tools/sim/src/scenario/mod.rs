@@ -67,7 +67,8 @@ pub struct Stream {
     pub join_point_chunks: u64,
     /// Number of the first chunk: near 65 536 or 2^32 to see numbers wrap on the wire.
     pub first_chunk: u64,
-    /// Whether there is a cache at all; without one a single peer has the stream (the paper's comparison).
+    /// Whether there is a cache at all; without one a single peer has the stream (the paper's comparison). It has the
+    /// uplink of `caches.up_kbps` and refuses nobody.
     pub cdn: bool,
 }
 
@@ -77,6 +78,9 @@ pub struct Stream {
 pub struct Network {
     /// A square number of regions (1, 4, 9, 16, ...). A region is where a peer is (its PeerID's fields), not a domain.
     pub regions: u32,
+    /// How finely a PeerID says where in its region a peer is: so many cities along a region's side, and areas along a
+    /// city's (1 to 7). 1: the region alone.
+    pub finer: u32,
     /// Domains; whole regions, dealt round. Peers of different domains exchange nothing.
     pub domains: u16,
     /// One-way delay across a distance of 1, in milliseconds.
@@ -101,7 +105,7 @@ pub struct Network {
 pub struct Caches {
     /// In each domain.
     pub count: u16,
-    /// Uplink of each, kbit/s; 0: unlimited.
+    /// Uplink of each, kbit/s; 0: unlimited. Without the CDN: the source's, and 0 is that of the best class of viewers.
     pub up_kbps: u64,
     /// Most viewers of each; 0: unlimited.
     pub viewers_max: u32,
@@ -180,6 +184,7 @@ impl Default for Network {
     fn default() -> Network {
         Network {
             regions: 16,
+            finer: 1,
             domains: 1,
             delay_ms_per_unit: 60.0,
             delay_base_ms: 5.0,

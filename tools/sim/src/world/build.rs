@@ -187,10 +187,11 @@ fn caches(fabric: &mut Fabric, scenario: &Scenario, seed: u64, indexes: &[u32], 
     let (cdn, wanted) = (scenario.stream.cdn, &scenario.caches);
     let count = if cdn { usize::from(wanted.count.max(1)) } else { 1 };
     let best = classes(scenario).iter().map(|class| class.up).fold(0.0, f64::max);
-    // Without the CDN one peer is the source: a good one, which refuses nobody, because nobody could watch without it.
-    let (up_bps, viewers_max, admits) = match cdn {
-        true => (wanted.up_kbps * 1_000, wanted.viewers_max, wanted.up_kbps > 0),
-        false => (rate_bps(best, scenario.stream.kbps), 0, false),
+    // Without the CDN one peer is the source: it refuses nobody, because nobody could watch without it.
+    let (up_bps, viewers_max, admits) = match (cdn, wanted.up_kbps) {
+        (true, up_kbps) => (up_kbps * 1_000, wanted.viewers_max, up_kbps > 0),
+        (false, 0) => (rate_bps(best, scenario.stream.kbps), 0, false),
+        (false, up_kbps) => (up_kbps * 1_000, 0, false),
     };
     let mut all = Vec::new();
     for (domain, regions) in homes.iter().enumerate() {

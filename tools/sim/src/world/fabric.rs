@@ -211,7 +211,7 @@ pub(crate) struct Fabric {
     loss_of: Vec<u32>,
     jitter_ppm: u64,
     servers: Vec<u32>,
-    /// By region, then by number in it.
+    /// By block of addresses, then by number in it.
     peers: Vec<Vec<u32>>,
     scratch: Vec<u8>,
 }
@@ -253,7 +253,7 @@ impl Fabric {
             loss_of,
             jitter_ppm: (jitter * 1_000_000.0) as u64,
             servers: Vec::new(),
-            peers: (0..map.regions()).map(|_| Vec::new()).collect(),
+            peers: (0..map.blocks()).map(|_| Vec::new()).collect(),
             map,
             scratch: Vec::new(),
         }
@@ -269,25 +269,26 @@ impl Fabric {
         node
     }
 
-    /// Adds a peer with an address of its region; `None` when they are used up.
+    /// Adds a peer with an address of its place; `None` when they are used up.
     pub(crate) fn add_peer(&mut self, at: Point, domain: u16) -> Option<u32> {
         let region = self.map.region(at);
         let node = self.hosts.len() as u32;
-        let here = &mut self.peers[region as usize];
+        let block = self.map.block(at);
+        let here = &mut self.peers[block as usize];
         let number = here.len() as u32;
-        if number >= place::PEERS_PER_REGION_MAX {
+        if number >= self.map.peers_per_block_max() {
             return None;
         }
         here.push(node);
-        self.hosts.push(Host::new(Role::Peer, place::peer_addr(region, number), at, region, domain));
+        self.hosts.push(Host::new(Role::Peer, self.map.peer_addr(block, number), at, region, domain));
         Some(node)
     }
 
     /// Who has an address.
     pub(crate) fn node_at(&self, addr: SocketAddr) -> Option<u32> {
-        match place::owner(addr)? {
+        match self.map.owner(addr)? {
             Owner::Server(number) => self.servers.get(number as usize).copied(),
-            Owner::Peer { region, number } => self.peers.get(region as usize)?.get(number as usize).copied(),
+            Owner::Peer { block, number } => self.peers.get(block as usize)?.get(number as usize).copied(),
         }
     }
 

@@ -8,7 +8,16 @@
 //!  | 4  | 5  |...                    servers: 1.0.<kind>.<number>
 //! ```
 //! Regions are equally far from each other in a PeerID's eyes: their fields differ in the city (and, from 64 regions on,
-//! the province). Positions are whole numbers of 1/65 536 of the square's side, distances whole roots, so that every
+//! the province).
+//!
+//! With `finer` = f above 1 a PeerID also says where in its region a peer is: a region is a country of its own, with f x f
+//! cities of f x f areas. A region's addresses are dealt to its areas in equal blocks, so that the route server finds city
+//! and area in the address, as it does outside:
+//!
+//! ```text
+//!  16.0.0.0 + r * 2^20 + (city * f * f + area) * 2^b + n           2^b: a region's 2^20 over f^4, rounded up to a power of two
+//! ```
+//! Positions are whole numbers of 1/65 536 of the square's side, distances whole roots, so that every
 //! delay is the same on every host.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,8 +32,8 @@ use crate::scenario::Network;
 /// The square's side.
 pub(crate) const SIDE: u64 = 1 << 16;
 
-/// Peers that one region has addresses for.
-pub(crate) const PEERS_PER_REGION_MAX: u32 = 1 << 20;
+/// Bits of an address behind its region's.
+const REGION_BITS: u32 = 20;
 
 const PEERS_FROM: u32 = 16 << 24;
 const SERVERS_FROM: u32 = 1 << 24;
@@ -43,8 +52,8 @@ pub(crate) struct Point {
 /// Who has an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// The `n`-th peer of a region.
-    Peer { region: u32, number: u32 },
+    /// The `n`-th peer of a block: of a region, or of an area where PeerIDs say so much.
+    Peer { block: u32, number: u32 },
     /// A server.
     Server(u32),
 }
@@ -54,6 +63,10 @@ pub(crate) enum Owner {
 pub(crate) struct Map {
     /// Regions along a side.
     side: u32,
+    /// Cities along a region's side, areas along a city's.
+    finer: u32,
+    /// Bits of an address behind its block's.
+    block_bits: u32,
     base_us: u64,
     per_unit_us: u64,
     /// Row-major one-way delays between regions; empty: by distance.
@@ -64,8 +77,12 @@ impl Map {
     /// The map of a checked scenario.
     pub(crate) fn new(network: &Network) -> Map {
         let us = |ms: f64| (ms * 1_000.0) as u64;
+        let finer = network.finer.max(1);
+        let areas = finer.saturating_pow(4).checked_next_power_of_two().unwrap_or(1 << REGION_BITS);
         Map {
             side: network.regions.max(1).isqrt().max(1),
+            finer,
+            block_bits: REGION_BITS.saturating_sub(areas.trailing_zeros()),
             base_us: us(network.delay_base_ms),
             per_unit_us: us(network.delay_ms_per_unit),
             table_us: network.delay_table_ms.iter().flatten().map(|ms| us(*ms)).collect(),
@@ -75,6 +92,40 @@ impl Map {
     /// How many regions there are.
     pub(crate) const fn regions(&self) -> u32 {
         self.side * self.side
+    }
+
+    /// How many blocks of addresses there are.
+    pub(crate) const fn blocks(&self) -> u32 {
+        self.regions() << (REGION_BITS - self.block_bits)
+    }
+
+    /// Addresses of a block.
+    pub(crate) const fn peers_per_block_max(&self) -> u32 {
+        1 << self.block_bits
+    }
+
+    /// The block that a peer at a point has its address from.
+    pub(crate) fn block(&self, at: Point) -> u32 {
+        let f = u64::from(self.finer);
+        let cell = |n: u32, per_side: u64| u64::from(n) * u64::from(self.side) * per_side / SIDE % f;
+        let square = |per_side: u64| cell(at.y, per_side) * f + cell(at.x, per_side);
+        (self.region(at) << (REGION_BITS - self.block_bits)) + (square(f) * f * f + square(f * f)) as u32
+    }
+
+    /// The address of a peer.
+    pub(crate) fn peer_addr(&self, block: u32, number: u32) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::from_bits(PEERS_FROM + (block << self.block_bits) + number), PORT))
+    }
+
+    /// Whose an address is; `None` for one of nobody.
+    pub(crate) fn owner(&self, addr: SocketAddr) -> Option<Owner> {
+        let SocketAddr::V4(v4) = addr else { return None };
+        let bits = v4.ip().to_bits();
+        let number = |peer: u32| peer & (self.peers_per_block_max() - 1);
+        match bits.checked_sub(PEERS_FROM) {
+            Some(peer) => Some(Owner::Peer { block: peer >> self.block_bits, number: number(peer) }),
+            None => bits.checked_sub(SERVERS_FROM).map(Owner::Server),
+        }
     }
 
     /// A point anywhere.
@@ -103,14 +154,30 @@ impl Map {
         self.base_us + distance(from, to) * self.per_unit_us / SIDE
     }
 
-    /// The networks of each region and where they are.
+    /// The networks of each region, or of each of its areas, and where they are.
     pub(crate) fn locations(&self) -> Vec<(Cidr, Place)> {
+        if self.finer > 1 {
+            return self.locations_of_areas();
+        }
         let place = |region: u32| {
             let (region_field, city) = (1 + (region / 64) as u8, (region % 64) as u8);
             let location = Location { country: 86, carrier: 1, region: region_field, city, area: 0 };
             Place { location, area: None }
         };
         (0..self.regions()).map(|region| (network_of(region), place(region))).collect()
+    }
+
+    fn locations_of_areas(&self) -> Vec<(Cidr, Place)> {
+        let squares = self.finer * self.finer;
+        let place = |region: u32, city: u32, area: u32| {
+            let location = Location { country: 1 + region as u8, carrier: 1, region: 1, city: 1 + city as u8, area: 0 };
+            let block = (region << (REGION_BITS - self.block_bits)) + city * squares + area;
+            let first = Ipv4Addr::from_bits(PEERS_FROM + (block << self.block_bits));
+            let network = Cidr::of(IpAddr::V4(first), (u32::BITS - self.block_bits) as u8);
+            (network, Place { location, area: Some(1 + area as u16) })
+        };
+        let cities = (0..self.regions()).flat_map(|region| (0..squares).map(move |city| (region, city)));
+        cities.flat_map(|(region, city)| (0..squares).map(move |area| place(region, city, area))).collect()
     }
 }
 
@@ -122,12 +189,7 @@ pub(crate) fn distance(from: Point, to: Point) -> u64 {
 
 /// The addresses of a region's peers.
 pub(crate) fn network_of(region: u32) -> Cidr {
-    Cidr::of(IpAddr::V4(Ipv4Addr::from_bits(PEERS_FROM + (region << 20))), 12)
-}
-
-/// The address of a peer.
-pub(crate) fn peer_addr(region: u32, number: u32) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::from_bits(PEERS_FROM + (region << 20) + number), PORT))
+    Cidr::of(IpAddr::V4(Ipv4Addr::from_bits(PEERS_FROM + (region << REGION_BITS))), 12)
 }
 
 /// The address of a server.
@@ -135,18 +197,11 @@ pub(crate) fn server_addr(number: u32) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::from_bits(SERVERS_FROM + number), PORT))
 }
 
-/// Whose an address is; `None` for one of nobody.
-pub(crate) fn owner(addr: SocketAddr) -> Option<Owner> {
-    let SocketAddr::V4(v4) = addr else { return None };
-    let bits = v4.ip().to_bits();
-    match bits.checked_sub(PEERS_FROM) {
-        Some(peer) => Some(Owner::Peer { region: peer >> 20, number: peer & (PEERS_PER_REGION_MAX - 1) }),
-        None => bits.checked_sub(SERVERS_FROM).map(Owner::Server),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use cache_core::peer_id::PeerId;
+    use cache_core::proto::route::geo::Geo;
+
     use super::*;
 
     fn map(regions: u32) -> Map {
@@ -182,10 +237,46 @@ mod tests {
 
     #[test]
     fn addresses_come_back() {
-        for (region, number) in [(0, 0), (15, 70_000), (99, PEERS_PER_REGION_MAX - 1)] {
-            assert_eq!(owner(peer_addr(region, number)), Some(Owner::Peer { region, number }));
-            assert!(network_of(region).contains(peer_addr(region, number).ip()));
+        let regions = map(100);
+        for (block, number) in [(0, 0), (15, 70_000), (99, regions.peers_per_block_max() - 1)] {
+            let addr = regions.peer_addr(block, number);
+            assert_eq!(regions.owner(addr), Some(Owner::Peer { block, number }));
+            assert!(network_of(block).contains(addr.ip()), "a block is a region");
         }
-        assert_eq!(owner(server_addr(7)), Some(Owner::Server(7)));
+        assert_eq!(regions.owner(server_addr(7)), Some(Owner::Server(7)));
+        for finer in [2, 3, 7] {
+            let areas = Map::new(&Network { regions: 16, finer, ..Network::default() });
+            for (block, number) in [(0, 0), (areas.blocks() - 1, areas.peers_per_block_max() - 1)] {
+                assert_eq!(areas.owner(areas.peer_addr(block, number)), Some(Owner::Peer { block, number }));
+            }
+        }
+    }
+
+    #[test]
+    fn finer_ids_say_the_city_and_the_area_and_no_region_shares_a_field_with_another() {
+        for finer in [1, 2, 3, 4, 7] {
+            let map = Map::new(&Network { regions: 9, finer, ..Network::default() });
+            let geo = Geo::new(map.locations(), None);
+            let side = 3 * finer * finer;
+            let mut seen = std::collections::BTreeSet::new();
+            // The middle of every area, and the last point of the square.
+            let middle = |n: u32| ((2 * u64::from(n) + 1) * SIDE / (2 * u64::from(side))) as u32;
+            let middles = (0..side * side).map(|n| Point { x: middle(n % side), y: middle(n / side) });
+            for at in middles.chain([Point { x: 65_535, y: 65_535 }]) {
+                let (region, addr) = (map.region(at), map.peer_addr(map.block(at), 0));
+                assert!(network_of(region).contains(addr.ip()), "{finer}: a region's addresses are its network's");
+                let found = geo.locate(addr.ip());
+                assert!(found.known, "{finer}: {at:?}");
+                seen.insert((found.location, region));
+            }
+            assert_eq!(seen.len() as u32, side * side, "{finer}: each area has a location of its own");
+            let of =
+                |wanted: u32| seen.iter().filter(move |(_, region)| *region == wanted).map(|(location, _)| *location);
+            let (a, b) = (of(0).next().expect("an area"), of(1).next().expect("an area"));
+            let tier = |a, b| PeerId::new(a, 0).tier(PeerId::new(b, 0)).0;
+            assert_eq!(tier(a, b), if finer == 1 { 3 } else { 0 });
+            let cities: std::collections::BTreeSet<u8> = of(0).map(|location| location.city).collect();
+            assert_eq!(cities.len() as u32, finer * finer);
+        }
     }
 }

@@ -96,3 +96,31 @@ fn without_the_cdn_a_peer_is_the_source() {
     let limit = 1.3 * scenario.stream.kbps as f64 * 1.2;
     assert!(report.metrics.cache_peak_kbps <= limit, "{} kbit/s", report.metrics.cache_peak_kbps);
 }
+
+#[test]
+fn without_the_cdn_half_a_stream_for_each_viewer_is_source_enough() {
+    let mut scenario = fifty();
+    scenario.stream.cdn = false;
+    scenario.network.index_by_location = false;
+    scenario.caches.up_kbps = scenario.stream.kbps * 25;
+    (scenario.warmup_s, scenario.audience.arrive_over_s) = (15, 10.0);
+    let report = result(&scenario, 8);
+    assert_eq!(report.violations, []);
+    let m = &report.metrics;
+    assert!(m.continuity > 0.99 && m.offload > 0.5, "{m:#?}");
+    assert!(m.cache_peak_kbps <= 1.1 * scenario.caches.up_kbps as f64, "{} kbit/s", m.cache_peak_kbps);
+}
+
+#[test]
+fn finer_ids_bring_nearer_partners() {
+    let distance = |finer| {
+        let mut scenario = Scenario { duration_s: 15, warmup_s: 10, ..fifty() };
+        scenario.network = Network { regions: 1, finer, ..Network::default() };
+        let report = result(&scenario, 9);
+        assert_eq!(report.violations, []);
+        assert!(report.metrics.continuity > 0.99, "{:#?}", report.metrics);
+        report.metrics.delay_factor
+    };
+    let (region_alone, finer) = (distance(1), distance(2));
+    assert!(finer < 0.8 * region_alone, "{finer} against {region_alone}");
+}
