@@ -3,12 +3,13 @@
 //! BBR sends at a pace. With the `fq` queueing discipline that costs next to nothing; without it the kernel keeps a timer
 //! for each connection, which on a busy node costs as much as sending: 0.269 CPU-s per GiB against 0.146 with CUBIC, in
 //! answers of 125 KB to 1 000 connections over loopback (measured, paired; `docs/decisions/0028-congestion-control.md`).
-//! Its documentation asks for `fq` too. So `auto` takes the system's choice, unless that is BBR without `fq`.
+//! Its documentation asks for `fq` too. So `auto` takes the system's choice, unless that is BBR without `fq`; then CUBIC, where
+//! this process may have it. Not Reno, which recovers slowly over long lines: there the timers are the lesser evil.
 
 use std::net::TcpListener;
 use std::path::Path;
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::config::ConfigError;
 
@@ -35,8 +36,18 @@ struct Host {
     system: String,
     /// The queueing discipline that interfaces begin with.
     queueing: String,
-    /// Those that a socket may be set to, by spaces.
-    allowed: String,
+    /// Whether a socket of ours may be set to [`INSTEAD`].
+    instead: bool,
+}
+
+/// What is taken instead of BBR without `fq`.
+const INSTEAD: &str = "cubic";
+
+/// Whether a socket of this process may be set to `name`: the kernel knows it, and allows it to everybody or us in particular. A
+/// module that is not loaded yet is, where we may.
+fn may_be_set(name: &str) -> bool {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None);
+    socket.is_ok_and(|socket| socket.set_tcp_congestion(name.as_bytes()).is_ok())
 }
 
 impl Congestion {
@@ -52,7 +63,7 @@ impl Congestion {
         let host = Host {
             system: read("ipv4/tcp_congestion_control"),
             queueing: read("core/default_qdisc"),
-            allowed: read("ipv4/tcp_allowed_congestion_control"),
+            instead: may_be_set(INSTEAD),
         };
         Congestion::of(key, &host)
     }
@@ -62,15 +73,17 @@ impl Congestion {
         match key {
             SYSTEM => Ok(Congestion { name: None, why: format!("{system} (the system's)") }),
             AUTO if host.system.starts_with("bbr") && host.queueing != "fq" => {
-                let other = ["cubic", "reno"].into_iter().find(|name| host.allowed.split(' ').any(|a| a == *name));
                 let without =
                     format!("without the fq queueing discipline (net.core.default_qdisc = {})", host.queueing);
-                Ok(match other {
-                    Some(name) => Congestion {
-                        name: Some(name.to_owned()),
-                        why: format!("{name}, because {system} {without} keeps a timer for each connection"),
-                    },
-                    None => Congestion { name: None, why: format!("{system} {without}: nothing else is allowed") },
+                Ok(if host.instead {
+                    let why = format!("{INSTEAD}, because {system} {without} keeps a timer for each connection");
+                    Congestion { name: Some(INSTEAD.to_owned()), why }
+                } else {
+                    let why = format!(
+                        "{system} {without}, which costs time for each connection: set net.core.default_qdisc = fq, or allow \
+                         {INSTEAD} (net.ipv4.tcp_allowed_congestion_control)"
+                    );
+                    Congestion { name: None, why }
                 })
             }
             AUTO => Ok(Congestion { name: None, why: format!("{system} (the system's)") }),
@@ -109,8 +122,8 @@ impl Congestion {
 mod tests {
     use super::*;
 
-    fn host(system: &str, queueing: &str, allowed: &str) -> Host {
-        Host { system: system.into(), queueing: queueing.into(), allowed: allowed.into() }
+    fn host(system: &str, queueing: &str, instead: bool) -> Host {
+        Host { system: system.into(), queueing: queueing.into(), instead }
     }
 
     fn name(key: &str, host: &Host) -> Option<String> {
@@ -119,13 +132,14 @@ mod tests {
 
     #[test]
     fn bbr_is_left_where_fq_paces_it_and_replaced_where_timers_would() {
-        assert_eq!(name(AUTO, &host("bbr", "fq", "reno cubic bbr")), None);
-        assert_eq!(name(AUTO, &host("bbr", "pfifo_fast", "reno cubic bbr")).as_deref(), Some("cubic"));
-        assert_eq!(name(AUTO, &host("bbr", "fq_codel", "reno bbr")).as_deref(), Some("reno"));
-        assert_eq!(name(AUTO, &host("bbr", "fq_codel", "bbr")), None, "nothing else may be had");
-        assert_eq!(name(AUTO, &host("cubic", "pfifo_fast", "reno cubic")), None);
-        assert_eq!(name(SYSTEM, &host("bbr", "pfifo_fast", "reno cubic bbr")), None);
-        assert_eq!(name("dctcp", &host("cubic", "fq", "reno cubic")).as_deref(), Some("dctcp"));
+        assert_eq!(name(AUTO, &host("bbr", "fq", true)), None);
+        assert_eq!(name(AUTO, &host("bbr", "pfifo_fast", true)).as_deref(), Some("cubic"));
+        assert_eq!(name(AUTO, &host("bbr", "fq_codel", false)), None, "it may not be had");
+        let why = Congestion::of(AUTO, &host("bbr", "fq_codel", false)).expect("a good key").why;
+        assert!(why.contains("default_qdisc = fq") && why.contains("allow cubic"), "{why}");
+        assert_eq!(name(AUTO, &host("cubic", "pfifo_fast", true)), None);
+        assert_eq!(name(SYSTEM, &host("bbr", "pfifo_fast", true)), None);
+        assert_eq!(name("dctcp", &host("cubic", "fq", true)).as_deref(), Some("dctcp"));
     }
 
     #[test]
