@@ -26,7 +26,7 @@ const SAVED_MAX: Span = Span::from_millis(400);
 
 /// How much of all partners together may be with the driver when one more chunk is handed to it. Our guess: enough for the
 /// uplink never to idle. Not more: what is there stands in front of our own requests and announcements, too.
-const AHEAD_MAX: Span = Span::from_millis(100);
+const AHEAD_MAX: Span = Span::from_millis(50);
 
 /// A chunk that the driver has held for so long is stuck: its receiver is slow, not the uplink. Our guess.
 const STUCK: Span = Span::from_secs(1);
