@@ -183,7 +183,7 @@ impl Conductor {
         }
         let map = self.map();
         for link in self.near.tick(t, self.join.id(), self.size, &map) {
-            self.forget_link(link);
+            self.forget_link(t.now, link);
         }
         if self.near.is_lonely(t, self.size) {
             self.join.refresh(t);
@@ -237,7 +237,7 @@ impl Conductor {
         for link in struck.drain(..) {
             t.stats.partners_struck += 1;
             self.near.strike(t, link);
-            self.forget_link(link);
+            self.forget_link(t.now, link);
         }
         self.struck = struck;
     }
@@ -295,7 +295,7 @@ impl Conductor {
             Some(Outcome::Partner { partner, replaces }) => {
                 if let Some(older) = replaces {
                     self.near.partners.remove(older);
-                    self.forget_link(older);
+                    self.forget_link(t.now, older);
                     t.close(older);
                 }
                 self.near.members.forget(partner.id);
@@ -532,27 +532,27 @@ impl Conductor {
             return self.cache_said(t, said);
         }
         self.near.ban(t, link);
-        self.forget_link(link);
+        self.forget_link(t.now, link);
     }
 
     /// Ends a partnership from our side.
     fn part(&mut self, t: &mut Turn<'_>, link: LinkId, reason: RefusalReason) {
         self.near.part(t, link, reason);
-        self.forget_link(link);
+        self.forget_link(t.now, link);
     }
 
     /// A partnership was ended by the other side.
     fn lost(&mut self, t: &mut Turn<'_>, link: LinkId, full: bool) {
         self.near.lost(t, link, self.join.id(), self.size, full);
-        self.forget_link(link);
+        self.forget_link(t.now, link);
     }
 
     /// What was asked of a link that is gone can be asked elsewhere; what it asked for is not sent.
-    fn forget_link(&mut self, link: LinkId) {
+    fn forget_link(&mut self, now: Time, link: LinkId) {
         self.stirred = true;
         self.scheduler.requests.drop_partner(link);
         self.scheduler.follow.drop_link(link);
-        self.upload.drop_link(link);
+        self.upload.drop_link(now, link);
     }
 
     /// Says farewell to everybody and ends.

@@ -83,6 +83,14 @@ impl Head {
         self.by_clock(now).min(self.newest.ahead(LEAD_MAX)).max(self.newest)
     }
 
+    /// The newest chunk that may be asked of the cache as overdue: the estimate, or, when nothing new was heard of for as long as that
+    /// runs ahead, one beyond the newest. The publisher is probably silent, and everybody waits: what all have asked for by then
+    /// they all get from the cache when it goes on. Who is cut off from the others learns by that one that there is more.
+    pub(super) fn overdue(&self, now: Time) -> ChunkSeq {
+        let silent = self.by_clock(now) > self.newest.ahead(LEAD_MAX);
+        if silent { self.newest.next() } else { self.estimate(now) }
+    }
+
     /// `seq` certainly exists at `now`, as somebody says who need not be right about the time.
     pub(super) fn exists(&mut self, seq: ChunkSeq, now: Time) {
         self.newest = self.newest.max(seq);
@@ -103,9 +111,9 @@ impl Head {
         let before = offset.least();
         offset.observe(offset_us, now, seq >= self.newest);
         self.offset = Some(offset);
-        if seq >= self.newest {
+        if seq >= self.newest || seq > self.anchor {
             (self.anchor, self.at_us) = (seq, published_us.saturating_add(offset.least()));
-            self.newest = seq;
+            self.newest = self.newest.max(seq);
         } else {
             // Everything was published earlier than was thought.
             self.at_us = self.at_us.saturating_add(offset.least().saturating_sub(before).min(0));
@@ -121,10 +129,15 @@ impl Head {
         age.clamp(-AGE_MAX_US, AGE_MAX_US)
     }
 
-    /// Whether the age of `seq` rests on a chunk at or behind it, and not on how long nothing was heard of newer ones: a publisher
-    /// that was silent goes on with the next number.
-    pub(super) fn knows_age(&self, seq: ChunkSeq) -> bool {
-        seq <= self.anchor
+    /// How long ago `seq` was published at least. Reckoned from a chunk at or behind it, if there is one, that is its age; else from
+    /// the newest, for a publisher numbers no faster than it plays: from an older one an age would grow with each silence, and
+    /// what a publisher goes on with would look stale.
+    pub(super) fn age_at_least_us(&self, seq: ChunkSeq, now: Time) -> i64 {
+        if seq <= self.anchor {
+            return self.age_us(seq, now);
+        }
+        let behind = us(self.newest.since(seq).unwrap_or(0)).saturating_mul(CHUNK_SPAN.micros() as i64);
+        behind.min(self.age_us(seq, now)).min(AGE_MAX_US)
     }
 
     fn by_clock(&self, now: Time) -> ChunkSeq {

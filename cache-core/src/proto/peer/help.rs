@@ -11,7 +11,7 @@
 //! The cache says what it has left in each `StreamInfo`; a peer asks again every few seconds, at a moment of its own
 //! (its id decides), so that a domain does not turn as one. What it hears is smoothed, and the part follows it without a step: who
 //! leans less makes the cache less busy, which lets it lean more, by less than it leaned less; so it settles. A cache that
-//! lies moves the reserve between these bounds and nothing else.
+//! lies moves the reserve between these bounds, and by the time of its answers to a third of the lag, and nothing else.
 //!
 //! The same question measures how long the cache's answer takes. A chunk that is asked for later than that comes too late:
 //! far from its cache a peer asks earlier, as long as the cache is not short itself.
@@ -80,9 +80,16 @@ impl Help {
         let part = self.part();
         let reserve = Span::from_micros(pace.reserve.micros() * part / 1_000);
         let seed_step = Span::from_micros(pace.seed_step.micros() * 1_000 / part);
-        let most = if part < 1_000 { reserve } else { Span::from_micros(lag.micros() / 3) };
+        let far = Span::from_micros(lag.micros() / 3).minus(reserve);
+        let most = reserve.plus(Span::from_micros(far.micros() / 1_000 * self.leisure()));
         let takes = self.answers.at_most().map_or(Span::ZERO, |answer| answer.plus(CHUNK_SPAN)).min(most);
         Pace { reserve: reserve.max(takes), seed_step, takes }
+    }
+
+    /// How far the time of its answers is allowed for, in thousandths: not at all by a cache that is short, fully from twice that on.
+    fn leisure(&self) -> u64 {
+        let (short, _) = CURVE[1];
+        self.spare.map_or(1_000, |spare| (spare.saturating_sub(short) * 1_000 / short).min(1_000))
     }
 
     /// The part of the configured reserve that holds, in thousandths.
@@ -180,13 +187,15 @@ mod tests {
             help.said(at(600), spare);
             help.pace(PACE, LAG)
         };
-        let pace = far(450);
+        let pace = far(600);
         assert_eq!(
             (pace.takes.millis(), pace.reserve.millis()),
             (2_000, 2_000),
             "600 ms, four deviations of 300, a chunk"
         );
         assert_eq!(far(0).reserve.millis(), 1_000);
+        assert_eq!(far(450).reserve.millis(), 1_750);
+        assert!(far(301).reserve.millis() - far(299).reserve.millis() < 10, "no step");
         let mut near = heard(&[450]);
         near.asked = Some(at(0));
         near.said(at(40), 450);

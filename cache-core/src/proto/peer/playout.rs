@@ -98,9 +98,7 @@ impl Playout {
     pub(super) fn advance(&mut self, t: &mut Turn<'_>, buffer: &mut PlayBuffer, head: &Head) {
         if self.phase == Phase::Waiting && buffer.is_ready(t.tuning().startup_chunks) && buffer.gate_is_open() {
             let lag_us = head.age_us(buffer.position(), t.now);
-            let reach_us =
-                CHUNK_SPAN.times(t.tuning().window_chunks.saturating_sub(t.tuning().history_chunks)).micros() as i64;
-            self.target_us = self.target_us.max(lag_us.min(reach_us));
+            self.target_us = self.target_us.max(lag_us.min(reach_us(t.tuning())));
             self.floor_us = self.floor_us.min(lag_us);
             self.phase = Phase::Playing { due: t.now };
         }
@@ -222,13 +220,12 @@ impl Playout {
         if buffer.is_past_end() {
             self.phase = Phase::Ended;
         } else if buffer.gate_is_open() && head.newest() >= buffer.position() {
-            let known = head.knows_age(buffer.position());
-            let stale = if known { head.age_us(buffer.position(), t.now) - self.target_us } else { 0 };
+            let stale = head.age_at_least_us(buffer.position(), t.now) - self.target_us;
             self.skip(t, stale.max(0) as u64 / CHUNK_SPAN.micros(), buffer, head);
             if buffer.is_ready(t.tuning().startup_chunks) {
-                let age = head.age_us(buffer.position(), t.now);
-                let early = self.delay_us - age;
-                self.target_us = self.delay_us.max(age);
+                let age_us = head.age_at_least_us(buffer.position(), t.now);
+                let early = self.delay_us - age_us;
+                self.target_us = self.delay_us.max(age_us.min(reach_us(t.tuning())));
                 self.phase = Phase::Playing { due: t.now.after(Span::from_micros(early.max(0) as u64)) };
             }
         }
@@ -243,6 +240,11 @@ impl Playout {
         t.stats.chunks_skipped += chunks;
         buffer.move_to(buffer.position().ahead(chunks));
     }
+}
+
+/// What the window reaches ahead: a viewer farther behind could not hold the newest chunks.
+fn reach_us(tuning: &Tuning) -> i64 {
+    CHUNK_SPAN.times(tuning.window_chunks.saturating_sub(tuning.history_chunks)).micros() as i64
 }
 
 #[cfg(test)]
@@ -369,6 +371,16 @@ mod tests {
         player.head.exists(ChunkSeq::new(131), player.world.now);
         player.run(400);
         assert_eq!((player.playout.is_stalled(), player.world.stats.chunks_skipped), (true, 0));
+    }
+
+    #[test]
+    fn who_was_cut_off_leaves_out_what_nobody_has_any_more() {
+        let mut player = Player::new(&"#".repeat(31));
+        player.run(60_000);
+        player.head.exists(ChunkSeq::new(131 + 250), player.world.now);
+        player.run(200);
+        let skipped = player.world.stats.chunks_skipped;
+        assert!((215..=225).contains(&skipped), "all but the play delay of 6 s: {skipped}");
     }
 
     #[test]

@@ -342,7 +342,7 @@ impl Scheduler {
         let Some(link) = cache.open() else { return };
         let pace = view.pace(t);
         // Published by the clock: who gets nothing for a while learns of nothing new, and would wait for ever.
-        let newest = view.head.estimate(t.now);
+        let newest = view.head.overdue(t.now);
         let ahead = newest.ahead(t.tuning().seed_ahead_chunks + 1).since(self.base).unwrap_or(0);
         let mut open = self.requests.open_at_cache();
         let deadline = t.now.after(self.cache_patience(t.tuning()));

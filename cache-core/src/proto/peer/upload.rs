@@ -72,6 +72,11 @@ impl Meter {
         self.busy_since.get_or_insert(now);
     }
 
+    /// Nothing is going any more: what passes now is no sending.
+    fn idle(&mut self) {
+        (self.bytes, self.busy_since) = (0, None);
+    }
+
     /// `bytes` have gone; `more`: and others are still going.
     fn sent(&mut self, now: Time, bytes: u64, more: bool) {
         let Some(since) = self.busy_since else { return };
@@ -221,7 +226,7 @@ impl Upload {
         let Some(queue) = self.queues.get_mut(&link) else { return false };
         let Some(at) = queue.sending.iter().position(|s| s.seq == seq) else { return false };
         let Sending { bytes, .. } = queue.sending.swap_remove(at);
-        let more = self.queues.values().any(|queue| !queue.sending.is_empty());
+        let more = self.is_sending(t.now);
         self.meter.sent(t.now, bytes, more);
         t.stats.bytes_uploaded += bytes;
         t.stats.chunks_uploaded += 1;
@@ -229,8 +234,17 @@ impl Upload {
     }
 
     /// The link is dead.
-    pub(super) fn drop_link(&mut self, link: LinkId) {
+    pub(super) fn drop_link(&mut self, now: Time, link: LinkId) {
         self.queues.remove(&link);
+        if !self.is_sending(now) {
+            self.meter.idle();
+        }
+    }
+
+    /// Whether anything is with the driver that the uplink, and no slow receiver, holds up.
+    fn is_sending(&self, now: Time) -> bool {
+        let mut sending = self.queues.values().flat_map(|queue| &queue.sending);
+        sending.any(|s| s.since.after(self.stuck_after(s.bytes)) > now)
     }
 
     /// Bytes per second that the uplink carries or that are granted, whatever is less; 0 while neither is known.
