@@ -32,6 +32,9 @@ pub struct Calibration {
     pub host: String,
     /// Whether the machine is the operator's own; `false` in what is shipped with the planner.
     pub is_own: bool,
+    /// Where taking in, index and route servers were measured, in plain words, when that was another machine than `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constants_from: Option<String>,
     /// The most viewers in time, by way of sending and rate.
     pub capacities: Vec<Capacity>,
     /// Taking in a chunk (receiving, verifying, copying into the ring), in microseconds of control's core.
@@ -137,6 +140,19 @@ impl Calibration {
     pub fn recorded() -> Calibration {
         let text = include_str!("../recorded/calibration.json");
         serde_json::from_str(text).expect("a test reads the recorded file")
+    }
+
+    /// The operator's own capacities and memory on `host`; all else is the recorded machine's, and is said to be.
+    pub fn of_capacities(
+        made_by: String,
+        date: String,
+        host: String,
+        capacities: Vec<Capacity>,
+        viewer_bytes: f64,
+    ) -> Calibration {
+        let recorded = Calibration::recorded();
+        let constants_from = Some(format!("{}, {}", recorded.host, recorded.date));
+        Calibration { made_by, date, host, is_own: true, constants_from, capacities, viewer_bytes, ..recorded }
     }
 
     /// Looks at every number.
@@ -287,6 +303,32 @@ mod tests {
         assert_eq!(both.capacities, [new, kept, added]);
         assert_eq!((both.ingest_us, both.viewer_bytes), (100.0, 600.0));
         assert_eq!(before.and(newer, false).ingest_us, 200.0);
+    }
+
+    #[test]
+    fn constants_of_another_machine_stay_told_apart_until_they_are_measured() {
+        let words = || ("a command".to_owned(), "a day".to_owned(), "a host".to_owned());
+        let partial = || {
+            let (made_by, date, host) = words();
+            let capacities = vec![capacity(Way::Http, 2_500.0, 9_000.0)];
+            Calibration::of_capacities(made_by, date, host, capacities, 600.0)
+        };
+        let whole = || Calibration { constants_from: None, ingest_us: 100.0, ..partial() };
+        let from = |calibration: Calibration| {
+            let text = serde_json::to_string(&calibration).expect("JSON");
+            let read: Calibration = serde_json::from_str(&text).expect("the same file");
+            assert_eq!(read, calibration);
+            read.constants_from
+        };
+        let recorded = Calibration::recorded();
+        let another = Some(format!("{}, {}", recorded.host, recorded.date));
+        assert!(partial().is_own);
+        assert_eq!(from(partial()), another);
+        assert_eq!(from(partial().and(partial(), true)), another, "no run has measured them");
+        assert_eq!(from(partial().and(whole(), false)), None, "the later one has");
+        let kept = whole().and(partial(), true);
+        assert_eq!(kept.ingest_us, 100.0);
+        assert_eq!(from(kept), None, "the earlier one had");
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub(crate) fn warnings(planner: &Planner<'_>, calibration: &Calibration, divisio
             calibration.host, calibration.made_by, calibration.date
         ));
     }
+    if let Some(from) = &calibration.constants_from {
+        warnings.push(format!(
+            "NOT YOUR NODE: taking chunks in, index and route servers were measured on {from}; run `weircast-plan calibrate \
+             --add` without --only-capacities on yours"
+        ));
+    }
     for (cost, word) in [(planner.costs.http, "http"), (planner.costs.pull, "pull"), (planner.costs.push, "push")] {
         if cost.measured.word() != word {
             warnings.push(format!(
@@ -100,8 +106,10 @@ pub(crate) fn working(
 ) -> Vec<String> {
     let scenario = planner.scenario;
     let costs = &planner.costs;
+    let constants = calibration.constants_from.as_ref();
+    let constants = constants.map(|from| format!("; taking in, index and route servers on {from}")).unwrap_or_default();
     let mut lines = vec![
-        format!("costs: {} on {}, {}", calibration.made_by, calibration.host, calibration.date),
+        format!("costs: {} on {}, {}{constants}", calibration.made_by, calibration.host, calibration.date),
         format!(
             "a chunk costs a core: to a player {:.2} us + {:.1} us/MiB; to a peer {:.2} + {:.1}; to a cache {:.2} + {:.1}; to take \
              in {:.0} us",

@@ -124,10 +124,12 @@ struct CalibrateTask {
     /// chunk's fan-out before it refuses joins.
     #[arg(long, default_value_t = Budget::default().fanout_max.millis() as f64)]
     p99_ms_max: f64,
-    /// Measures only the most viewers: for `check`, or with --add.
+    /// Measures only the most viewers: for `check`, or with --add. What taking in, index and route servers cost stays another
+    /// machine's until a run without this, and plans say so.
     #[arg(long)]
     only_capacities: bool,
-    /// Keeps what --out holds already of other ways and rates: a calibration may be made in several runs.
+    /// Keeps what --out holds already of other ways and rates: a calibration may be made in several runs. The first one
+    /// begins the file.
     #[arg(long)]
     add: bool,
 }
@@ -240,7 +242,7 @@ impl Instead {
 }
 
 fn run_calibrate(task: &CalibrateTask) -> Result<()> {
-    let before = if task.add { Some(calibration(Some(&task.out))?) } else { None };
+    let before = if task.add { begun(&task.out)? } else { None };
     let programs = match &task.programs {
         Some(programs) => programs.clone(),
         None => {
@@ -267,25 +269,34 @@ fn run_calibrate(task: &CalibrateTask) -> Result<()> {
     };
     let words = |values: Vec<String>| values.join(",");
     let command = format!(
-        "weircast-plan calibrate --ways {} --kbps {} --server-cpus {} --cores {}",
+        "weircast-plan calibrate --ways {} --kbps {} --server-cpus {} --cores {}{}",
         words(task.ways.iter().map(|way| way.word().to_owned()).collect()),
         words(task.kbps.iter().map(u64::to_string).collect()),
         task.server_cpus,
-        task.cores
+        task.cores,
+        if task.only_capacities { " --only-capacities" } else { "" }
     );
     let mut calibration = calibrate(&options, command, today(), &mut |line| eprintln!("{line}"))?;
     if let Some(before) = before {
-        if before.host != calibration.host {
-            bail!(
-                "--add: {} was measured on \"{}\", and this is \"{}\"; write to another file",
-                task.out.display(),
-                before.host,
-                calibration.host
-            );
-        }
         calibration = before.and(calibration, task.only_capacities);
     }
     write(&task.out, &serde_json::to_string_pretty(&calibration).context("the calibration as JSON")?)
+}
+
+/// What `--add` adds to: a file of this machine, if there is one.
+fn begun(path: &Path) -> Result<Option<Calibration>> {
+    if !path.try_exists().with_context(|| format!("{} cannot be read", path.display()))? {
+        return Ok(None);
+    }
+    let (before, host) = (calibration(Some(path))?, calibrate::host());
+    if before.host != host {
+        bail!(
+            "--add: {} was measured on \"{}\", and this is \"{host}\"; write to another file",
+            path.display(),
+            before.host
+        );
+    }
+    Ok(Some(before))
 }
 
 fn run_simulate(task: &SimulateTask) -> Result<()> {

@@ -96,6 +96,7 @@ pub(crate) struct Link<S> {
     heard: bool,
     since: Time,
     moved_in: Time,
+    /// When bytes last went out, or, while chunks are owed, when the other end last confirmed some.
     moved_out: Time,
 }
 
@@ -154,10 +155,13 @@ impl<S: Stream> Link<S> {
         if self.phase == Phase::Connecting {
             return Ok(0);
         }
+        // While chunks are owed, what else the kernel takes says nothing of the other end. A link that closes is not asked
+        // for confirmations.
+        let is_owed = self.phase == Phase::Open && self.is_settling();
         let mut done = Vec::new();
         let written = self.queue.flush(&mut self.stream, BYTES_PER_TURN, &mut done).map_err(|_| LinkEnd::Gone)?;
         self.taken.extend(done);
-        if written > 0 || !self.is_moving() {
+        if (written > 0 && !is_owed) || !self.is_moving() {
             self.moved_out = now;
         }
         if self.phase == Phase::Closing && self.queue.is_empty() {
@@ -354,6 +358,41 @@ mod tests {
         assert_eq!((link.overdue(at(15)), link.overdue(at(16))), (None, Some(LinkEnd::SlowReceiver)));
         assert_eq!(link.settle(at(15), Some(0)).count(), 1);
         assert_eq!(link.overdue(at(100)), None, "nothing is owed");
+    }
+
+    #[test]
+    fn frames_that_the_kernel_takes_do_not_stand_for_confirmations() {
+        let mut link = link(&query(), usize::MAX);
+        link.read(at(1), &mut [0; 64], &mut Vec::new()).expect("a frame");
+        link.touch(at(10));
+        link.queue.push_chunk(ChunkSeq::new(1), None, chunk(1, 5_000).frame).expect("room");
+        let mut written = link.write(at(10)).expect("the kernel takes all of it") as u64;
+        for secs in 11..15 {
+            link.touch(at(secs));
+            link.queue.push_frame(query()).expect("room");
+            written += link.write(at(secs)).expect("the kernel takes it") as u64;
+            assert_eq!(link.settle(at(secs), Some(written)).count(), 0, "nothing is confirmed");
+            assert_eq!(link.overdue(at(secs)), None);
+        }
+        assert_eq!(link.overdue(at(15)), Some(LinkEnd::SlowReceiver));
+        assert_eq!(link.settle(at(15), Some(written - 1)).count(), 0, "a byte is confirmed");
+        assert_eq!((link.overdue(at(19)), link.overdue(at(20))), (None, Some(LinkEnd::SlowReceiver)));
+        assert_eq!(link.settle(at(19), Some(0)).count(), 1);
+        assert_eq!(link.overdue(at(100)), None, "nothing is owed");
+    }
+
+    #[test]
+    fn a_link_that_closes_lives_by_what_the_kernel_takes() {
+        let mut link = link(b"", 10_000);
+        for seq in [1, 2] {
+            link.queue.push_chunk(ChunkSeq::new(seq), None, chunk(seq, 8_000).frame).expect("room");
+        }
+        assert_eq!(link.write(at(1)), Ok(10_000));
+        assert!(link.is_settling(), "the first is out whole, the second half");
+        link.phase = Phase::Closing;
+        link.stream.takes = 100;
+        assert_eq!(link.write(at(5)), Ok(100));
+        assert_eq!((link.overdue(at(9)), link.overdue(at(10))), (None, Some(LinkEnd::Finished)));
     }
 
     #[test]

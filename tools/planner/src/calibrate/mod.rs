@@ -22,11 +22,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::calibration::{Calibration, Capacity, VERSION, Way};
+use crate::calibration::{Calibration, Capacity, Way};
 use crate::node::DATAGRAMS_PER_JOIN;
 use crate::sizes::{CHUNKS_PER_S, chunk_bytes};
 use level::{Level, Seen};
 use server::Programs;
+pub use server::host;
 
 /// What is measured, and where.
 #[derive(Clone, Debug)]
@@ -49,7 +50,7 @@ pub struct Options {
     pub seconds: u64,
     /// The longest 99th percentile of lateness: what a cache allows a chunk's fan-out before it refuses joins.
     pub p99_ms_max: f64,
-    /// Leaves out what does not depend on rates: taking chunks in, index and route servers.
+    /// Leaves out what does not depend on rates: taking chunks in, index and route servers. It stays another machine's.
     pub only_capacities: bool,
 }
 
@@ -79,17 +80,7 @@ pub fn calibrate(options: &Options, command: String, date: String, tell: &mut dy
             capacities.push(capacity);
         }
     }
-    let recorded = Calibration::recorded();
-    let mut calibration = Calibration {
-        version: VERSION,
-        made_by: command,
-        date,
-        host: server::host(),
-        is_own: true,
-        capacities,
-        viewer_bytes: viewer_bytes.max(1.0),
-        ..recorded
-    };
+    let mut calibration = Calibration::of_capacities(command, date, host(), capacities, viewer_bytes.max(1.0));
     if !options.only_capacities {
         tell("taking chunks in");
         calibration.ingest_us = ingest_us(options, &programs, &calibration)?;
@@ -100,6 +91,7 @@ pub fn calibrate(options: &Options, command: String, date: String, tell: &mut dy
         let (question, join) = datagram_server(questions::route_us(&programs)?, &machines::route()?, "route")?;
         (calibration.route_question_us, calibration.route_join_us) = (question, join);
         tell(&format!("route server: a renewed lease {question:.1} us, a join {join:.1} us"));
+        calibration.constants_from = None;
     }
     Ok(calibration)
 }

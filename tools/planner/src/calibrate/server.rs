@@ -147,7 +147,7 @@ impl Drop for Server {
 }
 
 /// This machine, in a few words.
-pub(super) fn host() -> String {
+pub fn host() -> String {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let model =
