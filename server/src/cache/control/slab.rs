@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cache_core::ring::{Backing, Recycle, is_hugetlbfs};
+use cache_core::ring::{Backing, Recycle, RingObserver, is_hugetlbfs};
 use cache_core::time::Span;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
@@ -21,8 +21,8 @@ const SUFFIX: &str = ".ring";
 /// How often a cache says that its file is in use, by the file's time of change.
 pub(super) const TOUCH_EVERY: Span = Span::from_secs(10);
 
-/// A file whose cache has been dead for so long is removed by any other cache that starts here (our guess: who is started
-/// again later has an audience that has gone, and a window of 51 s that is over).
+/// A file whose cache has been dead for so long is removed by any other cache that starts here, and not taken over by its own
+/// (our guess: who is started again later has an audience that has gone, and a window of 51 s that is over).
 const STALE_AFTER: Duration = Duration::from_secs(60);
 
 const _: () = assert!(STALE_AFTER.as_secs() * 1000 > 2 * TOUCH_EVERY.millis(), "a living cache's file is never stale");
@@ -97,6 +97,15 @@ pub(super) fn sweep(own: &Backing) -> Vec<PathBuf> {
         removed.extend(sweep_directory(directory, own, STALE_AFTER));
     }
     removed
+}
+
+/// Removes this cache's own ring if the process that kept it has been dead for too long: its chunks would be served as live.
+/// What is no ring is not this one's to remove. Whether it did.
+pub(super) fn remove_own_if_stale(own: &Backing) -> bool {
+    match own {
+        Backing::File(path) => RingObserver::open(path).is_ok() && remove_if_stale(path, STALE_AFTER),
+        Backing::Memfd => false,
+    }
 }
 
 fn sweep_directory(directory: &Path, own: &Backing, stale_after: Duration) -> Vec<PathBuf> {

@@ -364,7 +364,15 @@ fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Re
         retain_chunks: config.retention().most(),
         keep_file: config.keep_ring,
     };
-    let opened = outwait_owner(|| Ring::open_or_create(&ring, is_whole));
+    let opened = outwait_owner(|| {
+        if slab::remove_own_if_stale(&ring.backing) {
+            tracing::warn!(
+                backing = ?ring.backing,
+                "the chunk ring that a former process left is not used: it ended more than a minute ago"
+            );
+        }
+        Ring::open_or_create(&ring, is_whole)
+    });
     let (mut writer, ring, inherited) = opened.context("memory_mib, streams_max, slab")?;
     let taken_over = take_over(&inherited, &mut writer, path.as_deref());
     let slab = SlabFacts::of(&ring, path.as_deref());
