@@ -54,6 +54,26 @@ fn a_memfd_is_no_contradiction_to_a_kept_ring() {
     assert_eq!(cache.wait().code(), Some(0));
 }
 
+/// Descriptors suffice for the listeners and the ring, and not for the shards.
+#[test]
+fn a_start_that_fails_after_the_ring_was_made_leaves_no_file() {
+    let directory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let slab = directory.path().join("ring");
+    let config = directory.path().join("cache.toml");
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nmemory_mib = 64\nshards = 200\nconnections_max = 10\nslab = \"{}\"\n",
+        slab.display()
+    );
+    std::fs::write(&config, text).expect("written");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 300; exec \"$0\" --log info -c \"$1\"", env!("CARGO_BIN_EXE_weircast-cache")]);
+    let output = shell.arg(&config).output().expect("ran");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("memory for chunks"), "it came to the shards: {said}");
+    assert!(!slab.exists(), "nobody was served from it");
+}
+
 /// Exit code 1, one line with all of `words`, and no ready line.
 fn refuses(extra: &str, words: &[&str]) {
     let (status, said) = Cache::refused(extra);

@@ -65,6 +65,8 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
         (started.writer, started.reader, started.ring, started.slab, started.shards);
     let taken_over = started.taken_over;
     describe(&config, listen, connections_max, &ring, &slab, handles.len() as u32);
+    let slab_file = started.slab_file;
+    let at_ready = slab_file.as_ref();
     let ended = executor.run(async move {
         let index = match index_socket {
             Some(socket) => Some(IndexClient::new(socket, index_servers, cluster, random::seed()? as u32)?),
@@ -99,6 +101,9 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             // Who waits for the ready line may publish at once: the index grants nothing through a cache it does not know.
             index.report(&hub).await;
         }
+        if let Some(file) = at_ready {
+            file.in_use();
+        }
         ready::announce(&json!({ "role": "cache", "listen": listen, "advertise": advertise }));
         let told = until_told(&hub, signals, &work).await;
         hub.shards.tell_all(|| ToShard::Stop, &hub.counters);
@@ -106,8 +111,7 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
     });
     let (told, handles) = ended.map_err(Failed::Serving)?;
     let Told { ended, for_good } = told.map_err(Failed::Serving)?;
-    let mut slab_file = started.slab_file;
-    if let Some(file) = slab_file.as_mut().filter(|_| for_good) {
+    if let Some(file) = slab_file.as_ref().filter(|_| for_good) {
         file.give_up();
     }
     if ended == Ended::AsAsked {
