@@ -12,8 +12,14 @@ use rustix::process::Signal;
 
 #[test]
 fn it_drains_at_sigterm_and_keeps_its_ring_unless_it_is_told_not_to() {
-    for (extra, keeps) in [("", true), ("keep_ring = false\n", false)] {
-        let mut cache = Cache::start(extra);
+    let listen = || format!("listen = \"{}\"\n", cache_rig::free_port("127.0.0.1"));
+    for (extra, keeps) in [
+        (listen(), true),
+        (listen() + "keep_ring = false\n", false),
+        // A port that the kernel chooses: the next process has another.
+        ("listen = \"127.0.0.1:0\"\n".to_owned(), false),
+    ] {
+        let mut cache = Cache::start(&extra);
         cache.put_all("/live/news", &transport_stream(1, Span::from_secs(1)));
         assert!(cache.slab().exists(), "an observer can open the ring");
         cache.signal(Signal::TERM);
@@ -39,7 +45,7 @@ fn who_comes_after_the_end_gets_the_end() {
 
 #[test]
 fn it_stops_at_sigint_for_good_though_a_publisher_is_sending() {
-    let mut cache = Cache::start("keep_ring = true\n");
+    let mut cache = Cache::start(&format!("listen = \"{}\"\n", cache_rig::free_port("127.0.0.1")));
     let mut put = cache.put("/live/news");
     cache_rig::send_chunk(&mut put, &transport_stream(1, Span::from_secs(1)));
     cache.signal(Signal::INT);

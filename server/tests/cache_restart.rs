@@ -21,7 +21,7 @@ const PAYLOAD: [u8; 1880] = [0x47; 1880];
 
 /// An address of its own for each test: between two lives nobody else is given the port.
 fn first(ip: &str) -> Cache {
-    Cache::start(&format!("listen = \"{ip}:0\"\n"))
+    Cache::start(&format!("listen = \"{}\"\n", cache_rig::free_port(ip)))
 }
 
 /// The next life of `former`, which must be kept: its end removes the file at the path.

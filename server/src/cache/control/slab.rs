@@ -56,6 +56,11 @@ pub(super) fn backing(config: &CacheConfig, listen: SocketAddr) -> Result<Backin
     })
 }
 
+/// Whether a next process with this configuration would look at the same place. With port 0 the name is another each time.
+pub(super) fn can_be_found_again(config: &CacheConfig) -> Result<bool, ConfigError> {
+    Ok(config.slab()? != Slab::Auto || config.listen.port() != 0)
+}
+
 /// Whether chunks can be sent from there: neither sendfile nor splice reads a hugetlbfs (EINVAL, at the first chunk).
 pub(super) fn is_sendable(send: SendBackend, backing: &Backing) -> Result<(), ConfigError> {
     match backing {

@@ -117,6 +117,7 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
     let shards = shard_count(&config);
     let listeners = listen(&config, shards)?;
     let listen = listeners[0].local_addr()?;
+    config.keep_ring &= slab::can_be_found_again(&config)?;
     config.listen = listen;
     let told = !config.index.is_empty();
     let advertise = host_config::advertised(listen, config.advertise, told)?;
