@@ -127,6 +127,19 @@ fn a_second_signal_does_not_wait_for_the_drain() {
 }
 
 #[test]
+fn an_interrupt_is_for_good_whatever_comes_before_or_after_it() {
+    for both in [[Signal::TERM, Signal::INT], [Signal::INT, Signal::TERM]] {
+        let mut cache = Cache::start(&format!("listen = \"{}\"\n", cache_rig::free_port("127.0.0.1")));
+        // It finds them together.
+        cache.signal(Signal::STOP);
+        both.iter().for_each(|signal| cache.signal(*signal));
+        cache.signal(Signal::CONT);
+        cache.wait();
+        assert!(!cache.slab().exists(), "{both:?}");
+    }
+}
+
+#[test]
 fn check_looks_and_starts_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let check = |text: &str| {
