@@ -157,5 +157,8 @@ fn check_looks_and_starts_nothing() {
     let (code, said) = check("listen = \"127.0.0.1:0\"\nmemory_mib = 8\nslab = \"/proc/not-memory.ring\"\n");
     assert_eq!(code, Some(1));
     assert!(said.contains("slab") && said.contains("/dev/shm"), "{said}");
+    let (code, said) = check("listen = \"127.0.0.1:0\"\nmemory_mib = 8\ncongestion = \"no-such\"\n");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("congestion: the kernel does not take \"no-such\""), "{said}");
     assert_eq!(check("typo = 1\n").0, Some(1));
 }

@@ -68,7 +68,7 @@ impl FrameError {
 pub(super) struct Patience {
     /// For a frame's first byte.
     pub(super) idle: Span,
-    /// For its last, from the first on.
+    /// For each part of it that is waited for, from then on: the head, a control frame's body or a chunk's header.
     pub(super) whole: Span,
 }
 

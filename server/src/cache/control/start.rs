@@ -163,7 +163,8 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
         }
     }
     let limits = Limits { memlock: None, nofile: limits::raise_nofile() };
-    findings.record(Congestion::choose(&config.congestion).map(|it| format!("congestion control: {}", it.why())));
+    let congestion = Congestion::choose(&config.congestion).and_then(|it| it.check().map(|()| it));
+    findings.record(congestion.map(|it| format!("congestion control: {}", it.why())));
     findings.record(connections(config, limits).map(|max| format!("connections: at most {max}")));
     findings.good(budget(config));
     let told = !config.index.is_empty();
