@@ -12,8 +12,14 @@ use rustix::process::Signal;
 
 #[test]
 fn it_drains_at_sigterm_and_keeps_its_ring_unless_it_is_told_not_to() {
-    for (extra, keeps) in [("", true), ("keep_ring = false\n", false)] {
-        let mut cache = Cache::start(extra);
+    let listen = || format!("listen = \"{}\"\n", cache_rig::free_port("127.0.0.1"));
+    for (extra, keeps) in [
+        (listen(), true),
+        (listen() + "keep_ring = false\n", false),
+        // A port that the kernel chooses: the next process has another.
+        ("listen = \"127.0.0.1:0\"\n".to_owned(), false),
+    ] {
+        let mut cache = Cache::start(&extra);
         cache.put_all("/live/news", &transport_stream(1, Span::from_secs(1)));
         assert!(cache.slab().exists(), "an observer can open the ring");
         cache.signal(Signal::TERM);
@@ -39,7 +45,7 @@ fn who_comes_after_the_end_gets_the_end() {
 
 #[test]
 fn it_stops_at_sigint_for_good_though_a_publisher_is_sending() {
-    let mut cache = Cache::start("keep_ring = true\n");
+    let mut cache = Cache::start(&format!("listen = \"{}\"\n", cache_rig::free_port("127.0.0.1")));
     let mut put = cache.put("/live/news");
     cache_rig::send_chunk(&mut put, &transport_stream(1, Span::from_secs(1)));
     cache.signal(Signal::INT);
@@ -52,6 +58,26 @@ fn a_memfd_is_no_contradiction_to_a_kept_ring() {
     let mut cache = Cache::start("slab = \"memfd\"\nkeep_ring = true\n");
     cache.signal(Signal::TERM);
     assert_eq!(cache.wait().code(), Some(0));
+}
+
+/// Descriptors suffice for the listeners and the ring, and not for the shards.
+#[test]
+fn a_start_that_fails_after_the_ring_was_made_leaves_no_file() {
+    let directory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let slab = directory.path().join("ring");
+    let config = directory.path().join("cache.toml");
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nmemory_mib = 64\nshards = 200\nconnections_max = 10\nslab = \"{}\"\n",
+        slab.display()
+    );
+    std::fs::write(&config, text).expect("written");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 300; exec \"$0\" --log info -c \"$1\"", env!("CARGO_BIN_EXE_weircast-cache")]);
+    let output = shell.arg(&config).output().expect("ran");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("memory for chunks"), "it came to the shards: {said}");
+    assert!(!slab.exists(), "nobody was served from it");
 }
 
 /// Exit code 1, one line with all of `words`, and no ready line.
@@ -101,6 +127,19 @@ fn a_second_signal_does_not_wait_for_the_drain() {
 }
 
 #[test]
+fn an_interrupt_is_for_good_whatever_comes_before_or_after_it() {
+    for both in [[Signal::TERM, Signal::INT], [Signal::INT, Signal::TERM]] {
+        let mut cache = Cache::start(&format!("listen = \"{}\"\n", cache_rig::free_port("127.0.0.1")));
+        // It finds them together.
+        cache.signal(Signal::STOP);
+        both.iter().for_each(|signal| cache.signal(*signal));
+        cache.signal(Signal::CONT);
+        cache.wait();
+        assert!(!cache.slab().exists(), "{both:?}");
+    }
+}
+
+#[test]
 fn check_looks_and_starts_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let check = |text: &str| {
@@ -118,5 +157,8 @@ fn check_looks_and_starts_nothing() {
     let (code, said) = check("listen = \"127.0.0.1:0\"\nmemory_mib = 8\nslab = \"/proc/not-memory.ring\"\n");
     assert_eq!(code, Some(1));
     assert!(said.contains("slab") && said.contains("/dev/shm"), "{said}");
+    let (code, said) = check("listen = \"127.0.0.1:0\"\nmemory_mib = 8\ncongestion = \"no-such\"\n");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("congestion: the kernel does not take \"no-such\""), "{said}");
     assert_eq!(check("typo = 1\n").0, Some(1));
 }

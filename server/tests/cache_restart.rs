@@ -5,6 +5,7 @@ mod cache_rig;
 
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, SystemTime};
 
 use cache_core::limits::WINDOW_CHUNKS;
 use cache_core::ring::{Lookup, RingObserver};
@@ -20,7 +21,7 @@ const PAYLOAD: [u8; 1880] = [0x47; 1880];
 
 /// An address of its own for each test: between two lives nobody else is given the port.
 fn first(ip: &str) -> Cache {
-    Cache::start(&format!("listen = \"{ip}:0\"\n"))
+    Cache::start(&format!("listen = \"{}\"\n", cache_rig::free_port(ip)))
 }
 
 /// The next life of `former`, which must be kept: its end removes the file at the path.
@@ -195,6 +196,37 @@ fn garbage_at_the_rings_path_is_set_aside_and_said() {
     let aside: Vec<_> = aside.filter(|other| *other != path).collect();
     assert_eq!(aside.len(), 1, "{aside:?}");
     assert_eq!(std::fs::read_to_string(&aside[0]).expect("there"), "something else");
+}
+
+#[test]
+fn a_ring_of_yesterday_is_not_served_as_live() {
+    // In a directory of its own: other tests' caches remove what is stale in /dev/shm.
+    let directory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let path = directory.path().join("ring");
+    let slab = format!("slab = \"{}\"\n", path.display());
+    let mut dead = Cache::start(&slab);
+    dead.put_all("/live/news", &cache_rig::transport_stream(1, Span::from_secs(1)));
+    kill(&mut dead);
+    let left = std::fs::File::options().write(true).open(&path).expect("a kill leaves it");
+    let yesterday = SystemTime::now().checked_sub(Duration::from_secs(86_400)).expect("there was one");
+    left.set_modified(yesterday).expect("set");
+    let cache = Cache::start(&slab);
+    let said = cache.log();
+    assert!(said.contains("is not used: it ended more than a minute ago") && !said.contains("took over"), "{said}");
+    assert!(cache.stream("news").is_null());
+    assert_eq!(cache.put_all("/live/news", &cache_rig::transport_stream(2, Span::from_secs(1))).0, 200);
+}
+
+/// Only rings are removed for their age: a mistaken path may be of use to somebody.
+#[test]
+fn garbage_of_yesterday_is_set_aside_too() {
+    let directory = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let path = directory.path().join("ring");
+    std::fs::write(&path, "something else").expect("written");
+    let file = std::fs::File::options().write(true).open(&path).expect("there");
+    file.set_modified(SystemTime::UNIX_EPOCH).expect("set");
+    let cache = Cache::start(&format!("slab = \"{}\"\n", path.display()));
+    assert!(cache.log().contains("was no chunk ring and is now"), "{}", cache.log());
 }
 
 #[test]

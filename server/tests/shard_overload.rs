@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use cache_core::proto::cache::admission::{Reason, Room};
+use cache_core::time::Span;
 use cache_core::wire::exchange::{Open, Role};
 use cache_core::wire::{Frame, RefusalReason};
 use shard_support::*;
@@ -166,5 +167,30 @@ fn a_crowd_is_refused_before_the_next_measurement() {
     }
     // Those who came a second ago and ask for nothing cost nothing: on a slow machine some more are taken.
     assert!(refused > 0 && (10..30).contains(&kept.len()), "{} taken, {refused} refused", kept.len());
+    stage.stop();
+}
+
+#[test]
+fn caches_take_no_viewers_places_and_go_when_they_open_nothing() {
+    let mut stage = Stage::new(|config| {
+        config.connections_max = 2;
+        // Long enough for the Hello, short enough to wait for.
+        config.handshake_deadline = Span::from_secs(1);
+    });
+    stage.publish(1, JOIN);
+    let caches: Vec<_> = (0..ShardConfig::CACHES_MAX).map(|_| greeted(stage.addr, Role::Cache)).collect();
+    assert!(caches.iter().all(|(said, _)| matches!(said, Frame::Welcome(_))));
+    let mut caches: Vec<_> = caches.into_iter().map(|(_, client)| client).collect();
+    let mut pulling = caches.pop().expect("one of them");
+    let info = pulling.open("news", 0);
+    pulling.subscribe(info.stream, 1);
+    assert_eq!(pulling.chunk(), 1);
+    let viewers: Vec<_> = (0..2).map(|_| greeted(stage.addr, Role::Viewer)).collect();
+    assert!(viewers.iter().all(|(said, _)| matches!(said, Frame::Welcome(_))), "{viewers:?}");
+    assert!(!matches!(greeted(stage.addr, Role::Viewer).0, Frame::Welcome(_)), "there are two places");
+    assert!(caches.iter_mut().all(|cache| cache.ended()), "they had nothing to do here");
+    assert_eq!(stage.shard.counters.caches_idle_closed.get(), u64::from(ShardConfig::CACHES_MAX) - 1);
+    stage.publish(2, PLAIN);
+    assert_eq!(pulling.chunk(), 2, "who pulls is served");
     stage.stop();
 }

@@ -107,8 +107,23 @@ impl Congestion {
     /// # Errors
     /// The kernel does not know the name, or does not allow it; the listener is as before.
     pub fn set(&self, listener: &TcpListener) -> Result<(), ConfigError> {
+        self.set_on(SockRef::from(listener))
+    }
+
+    /// Whether it could be set, tried on a socket of its own.
+    ///
+    /// # Errors
+    /// As [`Congestion::set`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        match Socket::new(Domain::IPV4, Type::STREAM, None) {
+            Ok(socket) => self.set_on(SockRef::from(&socket)),
+            Err(error) => Err(ConfigError::value("congestion", format!("cannot be tried without a socket ({error})"))),
+        }
+    }
+
+    fn set_on(&self, socket: SockRef<'_>) -> Result<(), ConfigError> {
         let Some(name) = &self.name else { return Ok(()) };
-        SockRef::from(listener).set_tcp_congestion(name.as_bytes()).map_err(|error| {
+        socket.set_tcp_congestion(name.as_bytes()).map_err(|error| {
             let message = format!(
                 "the kernel does not take \"{name}\" ({error}): choose one of `sysctl \
                  net.ipv4.tcp_available_congestion_control`, load its module, or leave it at \"{AUTO}\""

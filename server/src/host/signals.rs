@@ -43,6 +43,11 @@ impl Signals {
         Ok(Signals { pipe, interrupted, seen: 0 })
     }
 
+    /// Whether a SIGINT has come, whatever came before or after it; set before [`Signals::take`] tells of it.
+    pub fn interrupted(&self) -> Arc<AtomicBool> {
+        self.interrupted.clone()
+    }
+
     /// What is asked for, if any signal came since the last call. Never blocks.
     pub fn take(&mut self) -> Option<Asked> {
         let before = self.seen;

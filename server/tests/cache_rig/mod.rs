@@ -30,6 +30,12 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A port that nobody has at the moment.
+pub fn free_port(ip: &str) -> SocketAddr {
+    let listener = std::net::TcpListener::bind((ip, 0)).expect("an address of this host");
+    listener.local_addr().expect("bound")
+}
+
 /// A `weircast-cache` of its own, killed at the end.
 pub struct Cache {
     child: Child,

@@ -216,6 +216,7 @@ pub enum Got {
 }
 
 /// A viewer: a blocking socket.
+#[derive(Debug)]
 pub struct Client(pub TcpStream);
 
 impl Client {

@@ -5,13 +5,15 @@
 //!     |                     '--second signal--> end at once (exit code 4)
 //!     '--SIGINT--> end for good
 //! ```
-//! The ring's file stays for the next process (`keep_ring`), unless it was the end for good.
+//! The ring's file stays for the next process (`keep_ring`), unless it was the end for good: a SIGINT means that whatever
+//! comes before or after it.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cache_core::proto::cache::streams::Streams;
 use cache_core::ring::{Node, Ring};
@@ -65,6 +67,9 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
         (started.writer, started.reader, started.ring, started.slab, started.shards);
     let taken_over = started.taken_over;
     describe(&config, listen, connections_max, &ring, &slab, handles.len() as u32);
+    let slab_file = started.slab_file;
+    let at_ready = slab_file.as_ref();
+    let for_good = signals.interrupted();
     let ended = executor.run(async move {
         let index = match index_socket {
             Some(socket) => Some(IndexClient::new(socket, index_servers, cluster, random::seed()? as u32)?),
@@ -99,34 +104,25 @@ pub(super) fn run(started: Started) -> Result<Ended, Failed> {
             // Who waits for the ready line may publish at once: the index grants nothing through a cache it does not know.
             index.report(&hub).await;
         }
+        if let Some(file) = at_ready {
+            file.in_use();
+        }
         ready::announce(&json!({ "role": "cache", "listen": listen, "advertise": advertise }));
         let told = until_told(&hub, signals, &work).await;
         hub.shards.tell_all(|| ToShard::Stop, &hub.counters);
         Ok((told, hub.shards.take()))
     });
     let (told, handles) = ended.map_err(Failed::Serving)?;
-    let Told { ended, for_good } = told.map_err(Failed::Serving)?;
-    let mut slab_file = started.slab_file;
-    if let Some(file) = slab_file.as_mut().filter(|_| for_good) {
+    let ended = told.map_err(Failed::Serving)?;
+    let well = ended != Ended::AsAsked || handles.into_iter().all(|handle| handle.join());
+    if let Some(file) = slab_file.as_ref().filter(|_| for_good.load(Ordering::Acquire)) {
         file.give_up();
     }
-    if ended == Ended::AsAsked {
-        for handle in handles {
-            if !handle.join() {
-                return Err(Failed::Serving(anyhow::anyhow!("a shard has panicked; its message stands above")));
-            }
-        }
-    }
     drop(slab_file);
+    if !well {
+        return Err(Failed::Serving(anyhow::anyhow!("a shard has panicked; its message stands above")));
+    }
     Ok(ended)
-}
-
-/// How the signals ended it.
-#[derive(Clone, Copy, Debug)]
-struct Told {
-    ended: Ended,
-    /// No next process is to go on with the ring.
-    for_good: bool,
 }
 
 /// States the node's facts on the ring's board.
@@ -247,8 +243,7 @@ async fn until_told(
     hub: &Rc<Hub>,
     mut signals: Signals,
     failure: &Cell<Option<anyhow::Error>>,
-) -> anyhow::Result<Told> {
-    let told = |ended, for_good| Ok(Told { ended, for_good });
+) -> anyhow::Result<Ended> {
     // glommio waits on a second handle of the signal pipe; this one is read.
     let wake = PollableFd::new(signals.as_fd().try_clone_to_owned()?)
         .map_err(|error| anyhow::anyhow!("signals cannot be waited for: {error}"))?;
@@ -261,9 +256,9 @@ async fn until_told(
         }
         match signals.take() {
             None => {}
-            Some(Asked::Drain) => return told(drain(hub, &mut signals).await, false),
-            Some(Asked::Stop) => return told(Ended::AsAsked, true),
-            Some(Asked::Hurry) => return told(Ended::CutShort, false),
+            Some(Asked::Drain) => return Ok(drain(hub, &mut signals).await),
+            Some(Asked::Stop) => return Ok(Ended::AsAsked),
+            Some(Asked::Hurry) => return Ok(Ended::CutShort),
         }
     }
 }

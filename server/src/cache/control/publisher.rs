@@ -27,10 +27,11 @@ use super::link::Link;
 use super::store::Stored;
 use crate::host::random;
 
-/// The whole opening, and each answer's writing (faults: half handshakes end after 5 s).
+/// For each of the opening's two frames: its first byte, its head and its body get this time each (faults: half handshakes
+/// end). Each answer's writing has as much.
 const OPENING: Patience = Patience { idle: Span::from_secs(5), whole: Span::from_secs(5) };
 
-/// A chunk once begun must be there in this time (our guess: 1 MiB at 2 Mbit/s).
+/// Of a chunk once begun the head, the header and the payload may take this time each (our guess: 1 MiB at 2 Mbit/s).
 const CHUNK_WHOLE: Span = Span::from_secs(5);
 
 const ANSWER_WITHIN: Span = Span::from_secs(5);

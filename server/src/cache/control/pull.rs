@@ -45,7 +45,7 @@ const MAIL_MAX: usize = 64;
 /// For a TCP connection to stand (our guess: a SYN and one repetition).
 const CONNECT_WITHIN: Span = Span::from_secs(2);
 
-/// A chunk once begun must be there in this time. [`Relay`] watches for silence.
+/// Of a chunk once begun the head, the header and the payload may take this time each. [`Relay`] watches for silence.
 const CHUNK_WHOLE: Span = Span::from_secs(5);
 
 const WRITE_WITHIN: Span = Span::from_secs(2);

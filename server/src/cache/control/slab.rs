@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cache_core::ring::{Backing, Recycle, is_hugetlbfs};
+use cache_core::ring::{Backing, Recycle, RingObserver, is_hugetlbfs};
 use cache_core::time::Span;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
@@ -21,8 +21,8 @@ const SUFFIX: &str = ".ring";
 /// How often a cache says that its file is in use, by the file's time of change.
 pub(super) const TOUCH_EVERY: Span = Span::from_secs(10);
 
-/// A file whose cache has been dead for so long is removed by any other cache that starts here (our guess: who is started
-/// again later has an audience that has gone, and a window of 51 s that is over).
+/// A file whose cache has been dead for so long is removed by any other cache that starts here, and not taken over by its own
+/// (our guess: who is started again later has an audience that has gone, and a window of 51 s that is over).
 const STALE_AFTER: Duration = Duration::from_secs(60);
 
 const _: () = assert!(STALE_AFTER.as_secs() * 1000 > 2 * TOUCH_EVERY.millis(), "a living cache's file is never stale");
@@ -54,6 +54,11 @@ pub(super) fn backing(config: &CacheConfig, listen: SocketAddr) -> Result<Backin
             }
         }
     })
+}
+
+/// Whether a next process with this configuration would look at the same place. With port 0 the name is another each time.
+pub(super) fn can_be_found_again(config: &CacheConfig) -> Result<bool, ConfigError> {
+    Ok(config.slab()? != Slab::Auto || config.listen.port() != 0)
 }
 
 /// Whether chunks can be sent from there: neither sendfile nor splice reads a hugetlbfs (EINVAL, at the first chunk).
@@ -97,6 +102,15 @@ pub(super) fn sweep(own: &Backing) -> Vec<PathBuf> {
         removed.extend(sweep_directory(directory, own, STALE_AFTER));
     }
     removed
+}
+
+/// Removes this cache's own ring if the process that kept it has been dead for too long: its chunks would be served as live.
+/// What is no ring is not this one's to remove. Whether it did.
+pub(super) fn remove_own_if_stale(own: &Backing) -> bool {
+    match own {
+        Backing::File(path) => RingObserver::open(path).is_ok() && remove_if_stale(path, STALE_AFTER),
+        Backing::Memfd => false,
+    }
 }
 
 fn sweep_directory(directory: &Path, own: &Backing, stale_after: Duration) -> Vec<PathBuf> {

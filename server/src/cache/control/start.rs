@@ -1,5 +1,6 @@
 //! Everything that can fail before anything is served, in one place: configuration, limits, addresses, memory, threads.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
@@ -64,24 +65,32 @@ pub(super) struct Started {
     pub(super) slab_file: Option<SlabFile>,
 }
 
-/// The ring's file. Dropped, it is removed, though threads may still have it open, unless it is kept.
+/// The ring's file. Dropped, it is removed, though threads may still have it open, unless it is kept: what a former process
+/// left from the first moment on, a new one once it is served from.
 #[derive(Debug)]
 pub(super) struct SlabFile {
     path: PathBuf,
     /// Device and number: a successor's file may have the name by then.
     file: (u64, u64),
-    kept: bool,
+    /// Whether a next process is to find it.
+    keep: bool,
+    kept: Cell<bool>,
 }
 
 impl SlabFile {
-    fn at(path: PathBuf, kept: bool) -> Option<SlabFile> {
+    fn at(path: PathBuf, keep: bool, taken_over: bool) -> Option<SlabFile> {
         let file = SlabFile::file(&path)?;
-        Some(SlabFile { path, file, kept })
+        Some(SlabFile { path, file, keep, kept: Cell::new(keep && taken_over) })
+    }
+
+    /// It is served from.
+    pub(super) fn in_use(&self) {
+        self.kept.set(self.keep);
     }
 
     /// There will be no next process: it is removed whatever is configured.
-    pub(super) fn give_up(&mut self) {
-        self.kept = false;
+    pub(super) fn give_up(&self) {
+        self.kept.set(false);
     }
 
     fn file(path: &Path) -> Option<(u64, u64)> {
@@ -92,7 +101,7 @@ impl SlabFile {
 impl Drop for SlabFile {
     fn drop(&mut self) {
         // The ring removes it too, when its last reader is gone: whoever is second finds nothing, or another's.
-        if !self.kept && SlabFile::file(&self.path) == Some(self.file) {
+        if !self.kept.get() && SlabFile::file(&self.path) == Some(self.file) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -108,6 +117,7 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
     let shards = shard_count(&config);
     let listeners = listen(&config, shards)?;
     let listen = listeners[0].local_addr()?;
+    config.keep_ring &= slab::can_be_found_again(&config)?;
     config.listen = listen;
     let told = !config.index.is_empty();
     let advertise = host_config::advertised(listen, config.advertise, told)?;
@@ -153,7 +163,8 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
         }
     }
     let limits = Limits { memlock: None, nofile: limits::raise_nofile() };
-    findings.record(Congestion::choose(&config.congestion).map(|it| format!("congestion control: {}", it.why())));
+    let congestion = Congestion::choose(&config.congestion).and_then(|it| it.check().map(|()| it));
+    findings.record(congestion.map(|it| format!("congestion control: {}", it.why())));
     findings.record(connections(config, limits).map(|max| format!("connections: at most {max}")));
     findings.good(budget(config));
     let told = !config.index.is_empty();
@@ -362,13 +373,22 @@ fn memory(config: &CacheConfig, listen: SocketAddr, shards: usize) -> anyhow::Re
         readers_max: shards as u32 + 1,
         recycle: slab::recycle(config.send),
         retain_chunks: config.retention().most(),
+        // Whether it goes is [`SlabFile`]'s to know.
         keep_file: config.keep_ring,
     };
-    let opened = outwait_owner(|| Ring::open_or_create(&ring, is_whole));
+    let opened = outwait_owner(|| {
+        if slab::remove_own_if_stale(&ring.backing) {
+            tracing::warn!(
+                backing = ?ring.backing,
+                "the chunk ring that a former process left is not used: it ended more than a minute ago"
+            );
+        }
+        Ring::open_or_create(&ring, is_whole)
+    });
     let (mut writer, ring, inherited) = opened.context("memory_mib, streams_max, slab")?;
     let taken_over = take_over(&inherited, &mut writer, path.as_deref());
     let slab = SlabFacts::of(&ring, path.as_deref());
-    let slab_file = path.and_then(|path| SlabFile::at(path, config.keep_ring));
+    let slab_file = path.and_then(|path| SlabFile::at(path, config.keep_ring, inherited.found == Found::Ring));
     Ok(Memory { writer, ring, taken_over, slab, slab_file })
 }
 

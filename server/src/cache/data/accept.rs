@@ -70,7 +70,7 @@ impl Shard {
     fn take(&mut self, socket: OwnedFd) {
         let counters = &self.links.counters;
         counters.accepted.one();
-        let most = self.config.connections_max.saturating_add(HANDSHAKE_RESERVE) as usize;
+        let most = self.config.connections_max.saturating_add(HANDSHAKE_RESERVE + self.viewers.caches) as usize;
         if self.connections.len() >= most || self.life != Life::Serving {
             counters.refused_full.one();
             return;
@@ -86,7 +86,7 @@ impl Shard {
     /// Tells the other shards how loaded this one is.
     pub(super) fn publish_load(&mut self) {
         let connections = self.connections.len() as u32;
-        if connections >= self.config.connections_max {
+        if connections.saturating_sub(self.viewers.caches) >= self.config.connections_max {
             self.links.siblings.full();
         } else {
             self.links.siblings.publish(connections, self.busy_permille);

@@ -61,7 +61,8 @@ impl Shard {
         connection.deadline = self.now.after(LINGER);
         // It fails only when the other side is gone, which the receive under way tells.
         let _ = shutdown(&*connection, Shutdown::Write);
-        if self.connections.len() >= self.config.connections_max.saturating_add(HANDSHAKE_RESERVE / 2) as usize {
+        let crowd = self.config.connections_max.saturating_add(HANDSHAKE_RESERVE / 2 + self.viewers.caches);
+        if self.connections.len() >= crowd as usize {
             // A crowd is at the door. Those who have their answer wait for nothing; those behind them for a place.
             self.links.counters.lingers_cut_short.one();
             self.close(key);

@@ -46,7 +46,7 @@ pub(super) struct Connection {
     pub(super) sending: Option<Sending>,
     /// To be closed, politely, once everything above is sent.
     pub(super) finishing: bool,
-    /// The handshake's, or lingering's.
+    /// The handshake's, lingering's, an asker's, or that of a cache without a stream.
     pub(super) deadline: Time,
     /// When it last took a byte, or last had nothing to take.
     pub(super) progress_at: Time,

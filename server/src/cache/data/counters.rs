@@ -78,6 +78,8 @@ counters! {
     lingers_cut_short,
     /// Handshakes over their time.
     handshakes_late,
+    /// Connections of caches closed because they had no stream open for too long.
+    caches_idle_closed,
     /// Handshakes over 4 KiB.
     handshakes_oversize,
     /// Connections whose first bytes were neither a frame nor HTTP, or that ended before they had said anything whole.

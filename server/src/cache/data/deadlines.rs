@@ -62,6 +62,14 @@ impl Shard {
                     self.cut(key);
                 }
                 Phase::Asker(_) if late => self.on_asker_late(key),
+                Phase::Native(ref native) if native.is_cache => {
+                    if !native.joined.is_empty() {
+                        self.connections[key as usize].deadline = self.now.after(self.config.handshake_deadline);
+                    } else if late {
+                        self.links.counters.caches_idle_closed.one();
+                        self.close(key);
+                    }
+                }
                 _ => {}
             }
         }

@@ -148,6 +148,9 @@ impl Shard {
         for (half, bytes) in nonce.chunks_exact_mut(8).enumerate() {
             bytes.copy_from_slice(&self.nonces.hash_one((connection.generation, key, half)).to_be_bytes());
         }
+        if is_cache {
+            connection.deadline = self.now.after(self.config.handshake_deadline);
+        }
         connection.phase = Phase::Native(Native { is_cache, ..Native::default() });
         self.viewers.native += 1;
         self.viewers.caches += u32::from(is_cache);
