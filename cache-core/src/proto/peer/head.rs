@@ -243,4 +243,16 @@ mod tests {
             assert!((0..=50_000).contains(&age), "set by {by}: {age}");
         }
     }
+
+    #[test]
+    fn of_a_silent_publisher_one_chunk_is_asked_for_and_not_ten() {
+        let head = Head::new(seq(100), ms(5_000));
+        assert_eq!(head.overdue(ms(6_000)), seq(105), "as long as it is probably not silent");
+        assert_eq!(head.overdue(ms(7_000)), seq(110));
+        assert_eq!(head.overdue(ms(7_200)), seq(101));
+        let mut cut_off = head;
+        cut_off.exists(seq(170), ms(20_000));
+        assert_eq!(cut_off.overdue(ms(20_000)), seq(175), "who hears of more goes on");
+        assert_eq!(cut_off.age_at_least_us(seq(101), ms(20_000)), 69 * 200_000);
+    }
 }

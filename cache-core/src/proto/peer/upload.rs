@@ -200,6 +200,9 @@ impl Upload {
         self.refill(t);
         while let Some(link) = self.next_turn(t) {
             self.served = Some(link);
+            if !self.is_sending(t.now) {
+                self.meter.idle();
+            }
             let Some(queue) = self.queues.get_mut(&link) else { return };
             let Some((seq, until)) = queue.waiting.pop_front() else { return };
             match buffer.held(seq) {
@@ -451,6 +454,26 @@ mod tests {
         world.pass(300);
         upload.pump(&mut world.turn(), STREAM, &buffer);
         assert_eq!(said(&mut world), ["3>102"], "but not longer than that");
+    }
+
+    #[test]
+    fn a_slow_receiver_does_not_make_the_uplink_seem_slow() {
+        let (mut world, mut upload, buffer) =
+            (TestWorld::new(Tuning::default()), Upload::default(), drawn(100, "####"));
+        let mut carries = |upload: &mut Upload, link: u32, seq: u64| {
+            ask(upload, &mut world, &buffer, link, &[(seq, 1)]);
+            world.pass(100);
+            upload.sent(&mut world.turn(), LinkId(link), ChunkSeq::new(seq));
+            world.pass(5_000);
+            upload.meter.rate
+        };
+        let rate = carries(&mut upload, 2, 100);
+        ask(&mut upload, &mut TestWorld::new(Tuning::default()), &buffer, 1, &[(100, 1)]);
+        for seq in [101, 102] {
+            assert_eq!(carries(&mut upload, 2, seq), rate, "chunk {seq}");
+        }
+        upload.drop_link(Time::from_millis(60_000), LinkId(1));
+        assert_eq!(carries(&mut upload, 2, 103), rate);
     }
 
     #[test]
