@@ -91,8 +91,9 @@ fn watch(options: &options::Viewers, stopped: &dyn Fn() -> bool) -> Result<bool>
 
 /// Joins at a rate; every one of them is a viewer that soon leaves.
 fn joins(options: &options::Joins, stopped: &dyn Fn() -> bool) -> Result<bool> {
+    let trial = Trial::of_joins(options)?;
     let session = Session::publishing(&options.server, &options.stream, &options.watch)?;
-    session.run(&Trial::of_joins(options), None, stopped)
+    session.run(&trial, None, stopped)
 }
 
 /// A long time with viewers that come and go, and an eye on the server's memory.
@@ -102,6 +103,7 @@ fn soak(options: &options::Soak, stopped: &dyn Fn() -> bool) -> Result<bool> {
 }
 
 fn publish(options: &options::Publish, stopped: &dyn Fn() -> bool) -> Result<bool> {
+    options.json.iter().try_for_each(|path| report::files::can_be_written(path))?;
     let (target, key) = session::target(options.to, options.url.as_ref(), &options.stream)?;
     let times = match &options.times {
         Some(path) => timetable::Timetable::create(path)?,
@@ -129,7 +131,7 @@ fn publish(options: &options::Publish, stopped: &dyn Fn() -> bool) -> Result<boo
             "publish_lateness_ms": { "p50": late50, "p99": late99, "max": late_max },
             "upload_ms": { "p50": took50, "p99": took99, "max": took_max },
         });
-        std::fs::write(path, format!("{report:#}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+        report::files::write(path, &format!("{report:#}\n"))?;
     }
     if behind {
         eprintln!("FAIL: the publisher fell behind its schedule: fewer --streams, or a quieter machine");

@@ -12,7 +12,7 @@ use cache_core::units::{CHUNK_SPAN, Epoch};
 use cache_core::wire::StreamName;
 
 use crate::options::url::Url;
-use crate::options::{self, Arrivals, Load, Mode, Ramp, Server, Stream, Watch};
+use crate::options::{self, Arrivals, Load, Mode, Ramp, Server, Stream, VIEWERS_MAX, Watch};
 use crate::publish::{self, Ledger, Source, Target, Upload, names};
 use crate::report::{self, Level, RampFound, Report, Terms};
 use crate::server::Observer;
@@ -77,9 +77,17 @@ impl Trial {
         }
     }
 
-    pub(crate) fn of_joins(joins: &options::Joins) -> Trial {
-        Trial {
-            viewers: (joins.rate * joins.seconds) as usize,
+    pub(crate) fn of_joins(joins: &options::Joins) -> Result<Trial> {
+        let viewers = joins.rate.saturating_mul(joins.seconds) as usize;
+        if viewers > VIEWERS_MAX {
+            bail!(
+                "--rate {} for --seconds {} are {viewers} joins, and a run has {VIEWERS_MAX} at the most: lower one of them",
+                joins.rate,
+                joins.seconds
+            );
+        }
+        Ok(Trial {
+            viewers,
             span: Duration::from_secs(joins.seconds),
             joins_per_second: joins.rate,
             arrivals: joins.arrivals,
@@ -90,7 +98,7 @@ impl Trial {
             refusals_pass: joins.refusals_pass,
             limit_p99_ms: None,
             sample_every: None,
-        }
+        })
     }
 
     pub(crate) fn of_soak(soak: &options::Soak) -> Result<Trial> {
@@ -149,6 +157,9 @@ impl Session {
 
     /// Runs to the end, and tells; whether the run passes.
     pub(crate) fn run(&self, trial: &Trial, ramp: Option<Ramp>, stopped: &dyn Fn() -> bool) -> Result<bool> {
+        for path in self.watch.json.iter().chain(&self.watch.html) {
+            report::files::can_be_written(path)?;
+        }
         let most = ramp.map_or(trial.viewers, |ramp| ramp.to);
         if trial.hold.is_none() {
             descriptors::make_room(most.div_ceil(self.watch.processes) + self.plan.names.len())?;
@@ -302,11 +313,10 @@ impl Session {
     fn tell(&self, report: &Report) -> Result<bool> {
         print!("{}", report.text());
         if let Some(path) = &self.watch.json {
-            let text = serde_json::to_string_pretty(report)?;
-            std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+            report::files::write(path, &(serde_json::to_string_pretty(report)? + "\n"))?;
         }
         if let Some(path) = &self.watch.html {
-            std::fs::write(path, report::page(report)).with_context(|| format!("cannot write {}", path.display()))?;
+            report::files::write(path, &report::page(report))?;
         }
         Ok(report.passed)
     }
@@ -373,5 +383,24 @@ pub(crate) fn source(options: &Stream) -> Result<Source> {
     match &options.input {
         Some(path) => Source::file(path),
         None => Ok(Source::generated(options.kbps)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::{Arguments, Task};
+
+    #[test]
+    fn more_joins_than_a_run_has_are_refused_before_it_begins() {
+        let trial = |line: &str| match Arguments::try_parse_from(line.split(' ')).expect("a good line").command {
+            Task::Joins(joins) => Trial::of_joins(&joins),
+            other => panic!("{other:?}"),
+        };
+        assert!(trial("weircast-load joins --cache 127.0.0.1:1 --rate 1000 --seconds 1000").is_ok());
+        let said = trial("weircast-load joins --cache 127.0.0.1:1 --rate 100000 --seconds 86400").map(drop);
+        assert!(said.is_err_and(|error| error.to_string().contains("8640000000 joins")));
     }
 }

@@ -108,6 +108,22 @@ fn chunks_of_all_lengths_in_pieces_of_all_lengths_arrive_whole() {
 }
 
 #[test]
+fn nobody_takes_a_name_s_numbers_and_terms_along() {
+    let cache = Cache::start("");
+    let (_, answer) = Publisher::open(&cache, "news", 1, u64::MAX);
+    assert_eq!(refused(answer), RefusalReason::BadMessage, "no term would follow");
+    let (mut first, _) = Publisher::taken(&cache, "news", 1, 5);
+    assert_eq!(refused(first.publish((1 << 48) - 1, &PAYLOAD)), RefusalReason::BadMessage, "no chunk would follow");
+    let (mut second, _) = Publisher::taken(&cache, "news", 2, 5);
+    assert_eq!(acked(second.publish(0, &PAYLOAD)), 0);
+    assert_eq!(refused(second.publish(1 << 40, &PAYLOAD)), RefusalReason::BadMessage);
+    let (mut third, next) = Publisher::taken(&cache, "news", 3, 6);
+    assert_eq!(next, ChunkSeq::new(1));
+    assert_eq!(acked(third.publish(1, &PAYLOAD)), 1);
+    assert_eq!(cache.stats()["control"]["chunks_out_of_range"], 2);
+}
+
+#[test]
 fn control_that_does_not_sleep_serves_as_well() {
     let cache = Cache::start("busy_poll_us = 100000\n");
     let (mut publisher, _) = Publisher::taken(&cache, "news", 1, 5);

@@ -189,8 +189,40 @@ fn caches_take_no_viewers_places_and_go_when_they_open_nothing() {
     assert!(viewers.iter().all(|(said, _)| matches!(said, Frame::Welcome(_))), "{viewers:?}");
     assert!(!matches!(greeted(stage.addr, Role::Viewer).0, Frame::Welcome(_)), "there are two places");
     assert!(caches.iter_mut().all(|cache| cache.ended()), "they had nothing to do here");
-    assert_eq!(stage.shard.counters.caches_idle_closed.get(), u64::from(ShardConfig::CACHES_MAX) - 1);
+    let counters = stage.shard.counters.clone();
+    assert_eq!(counters.caches_idle_closed.get(), u64::from(ShardConfig::CACHES_MAX) - 1);
     stage.publish(2, PLAIN);
     assert_eq!(pulling.chunk(), 2, "who pulls is served");
+    until("the shard says who is there", || counters.caches.get() == 1);
+    assert_eq!(counters.viewers_native.get(), 2, "a cache is no viewer");
+    stage.stop();
+}
+
+#[test]
+fn names_alone_keep_no_cache() {
+    const OPENS_MAX: usize = 20;
+    let mut stage = Stage::new(|config| {
+        config.handshake_deadline = Span::from_millis(500);
+        config.want_deadline = Span::from_millis(500);
+    });
+    stage.publish(1, JOIN);
+    let claims = |stream: &str| {
+        let mut cache = greeted(stage.addr, Role::Cache).1;
+        cache.send(Open { stream: name(stream), back: 0 });
+        cache
+    };
+    let (mut idle, mut busy) = (claims("news"), claims("no-0"));
+    let opened = (1..OPENS_MAX).find(|n| match busy.next() {
+        Got::End => true,
+        // Each name is refused when it was waited for in vain.
+        Got::Frame(Frame::Unavailable(_)) => {
+            busy.send(Open { stream: name(&format!("no-{n}")), back: 0 });
+            false
+        }
+        other => panic!("{other:?}"),
+    });
+    assert!(opened.is_some(), "{OPENS_MAX} names kept it");
+    assert!(matches!(idle.frame(), Frame::StreamInfo(_)) && idle.ended(), "it took nothing of what it opened");
+    assert_eq!(stage.shard.counters.caches_idle_closed.get(), 2);
     stage.stop();
 }

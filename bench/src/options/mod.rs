@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use cache_core::wire::StreamName;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use parse::{Ramp, Share, key_ring, key_text};
+pub(crate) use parse::{Ramp, Share, VIEWERS_MAX, key_ring, key_text};
 use url::Url;
 
 use crate::viewers::{Shares, Verify, Wants, Way};
@@ -54,7 +54,7 @@ pub(crate) enum Task {
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// The cache to reach; without it only this machine is looked at.
-    #[arg(long)]
+    #[arg(long, value_parser = parse::address)]
     pub(crate) cache: Option<SocketAddr>,
     /// Viewers.
     #[arg(short = 'n', long = "viewers", default_value_t = 100, value_parser = parse::viewers)]
@@ -66,7 +66,7 @@ pub(crate) struct Check {
 #[group(required = true, multiple = false)]
 pub(crate) struct Server {
     /// The Weircast cache.
-    #[arg(long)]
+    #[arg(long, value_parser = parse::address)]
     pub(crate) cache: Option<SocketAddr>,
     /// Another server: where viewers get the stream (`http` mode: an endless transport stream, as icecast gives it) or
     /// files (`get` mode: `{seq}` stands for the chunk's number). `{stream}` stands for the stream's name.
@@ -92,7 +92,7 @@ pub(crate) struct Run {
 #[group(id = "to_where", required = true, multiple = false, args = ["to", "url"])]
 pub(crate) struct Publish {
     /// The cache to publish to.
-    #[arg(long)]
+    #[arg(long, value_parser = parse::address)]
     pub(crate) to: Option<SocketAddr>,
     /// Another server that takes HTTP PUT as icecast does: http://USER:PASS@HOST:PORT/PATH. `{stream}` stands for the
     /// stream's name.
@@ -101,7 +101,7 @@ pub(crate) struct Publish {
     #[command(flatten)]
     pub(crate) stream: Stream,
     /// Ends after so many seconds; without it, on Ctrl-C.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seconds: Option<u64>,
     /// Writes the timetable (when each chunk was due and when its last byte was written) to this file while it runs,
     /// for `viewers --times`; put it on a tmpfs. 32 KiB for each stream.
@@ -442,6 +442,14 @@ mod tests {
         assert_eq!(foreign.server.mode(&foreign.load.watch), Mode::Http);
         let ours = run("weircast-load run --cache 127.0.0.1:1");
         assert_eq!(ours.server.mode(&ours.load.watch), Mode::Pull);
+    }
+
+    #[test]
+    fn an_address_is_a_number_with_a_port() {
+        for wrong in ["localhost:7400", "127.0.0.1", "127.0.0.1:80000"] {
+            let said = parsed(&format!("weircast-load run --cache {wrong}")).expect_err(wrong).to_string();
+            assert!(said.contains("as 127.0.0.1:7400"), "{said}");
+        }
     }
 
     #[test]

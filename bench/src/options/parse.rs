@@ -1,5 +1,7 @@
 //! Texts of the command line into values.
 
+use std::net::SocketAddr;
+
 use cache_core::sign::KeyRing;
 use cache_core::units::{Epoch, StreamId};
 use cache_core::wire::index::StreamKey;
@@ -88,9 +90,15 @@ pub(super) fn ramp(text: &str) -> Result<Ramp, String> {
     }
 }
 
-/// More viewers than there are loopback sources is nobody's machine (our guess).
+/// Most viewers of a run, and joins: more than there are loopback sources is nobody's machine (our guess).
+pub(crate) const VIEWERS_MAX: usize = 1_000_000;
+
 pub(super) fn viewers(text: &str) -> Result<usize, String> {
-    ranged(text, 1_000_000)
+    ranged(text, VIEWERS_MAX)
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "an IP address and a port, as 127.0.0.1:7400 or [::1]:7400".to_owned())
 }
 
 /// A connection each, and 32 KiB of timetable (our guess).

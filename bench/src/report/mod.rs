@@ -1,5 +1,6 @@
 //! The report of a run: the numbers and the verdict, as JSON; [`text`] for a person, [`html`] to look at.
 
+pub(crate) mod files;
 mod html;
 mod text;
 

@@ -5,6 +5,9 @@
 //! answers of 125 KB to 1 000 connections over loopback (measured, paired; `docs/decisions/0028-congestion-control.md`).
 //! Its documentation asks for `fq` too. So `auto` takes the system's choice, unless that is BBR without `fq`; then CUBIC, where
 //! this process may have it. Not Reno, which recovers slowly over long lines: there the timers are the lesser evil.
+//!
+//! In a network namespace of its own (most containers) a process cannot read `net.core.default_qdisc`: whether there is `fq` is
+//! unknown then, and taken for no, which costs less when it is wrong (0028). What is said says that it is unknown.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -34,7 +37,7 @@ pub struct Congestion {
 struct Host {
     /// The system's congestion control.
     system: String,
-    /// The queueing discipline that interfaces begin with.
+    /// The queueing discipline that interfaces begin with; empty where it is not told.
     queueing: String,
     /// Whether a socket of ours may be set to [`INSTEAD`].
     instead: bool,
@@ -72,20 +75,10 @@ impl Congestion {
         let system = if host.system.is_empty() { "the system's" } else { &host.system };
         match key {
             SYSTEM => Ok(Congestion { name: None, why: format!("{system} (the system's)") }),
-            AUTO if host.system.starts_with("bbr") && host.queueing != "fq" => {
-                let without =
-                    format!("without the fq queueing discipline (net.core.default_qdisc = {})", host.queueing);
-                Ok(if host.instead {
-                    let why = format!("{INSTEAD}, because {system} {without} keeps a timer for each connection");
-                    Congestion { name: Some(INSTEAD.to_owned()), why }
-                } else {
-                    let why = format!(
-                        "{system} {without}, which costs time for each connection: set net.core.default_qdisc = fq, or allow \
-                         {INSTEAD} (net.ipv4.tcp_allowed_congestion_control)"
-                    );
-                    Congestion { name: None, why }
-                })
-            }
+            AUTO if host.system.starts_with("bbr") && host.queueing != "fq" => Ok(Congestion {
+                name: host.instead.then(|| INSTEAD.to_owned()),
+                why: Congestion::why_not_bbr(system, host),
+            }),
             AUTO => Ok(Congestion { name: None, why: format!("{system} (the system's)") }),
             name if (1..=NAME_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic()) => {
                 Ok(Congestion { name: Some(name.to_owned()), why: format!("{name} (congestion)") })
@@ -94,6 +87,27 @@ impl Congestion {
                 let message = format!("\"{other}\" is neither {AUTO}, {SYSTEM} nor the name of a congestion control");
                 Err(ConfigError::value("congestion", message))
             }
+        }
+    }
+
+    fn why_not_bbr(system: &str, host: &Host) -> String {
+        let allow = format!("allow {INSTEAD} (net.ipv4.tcp_allowed_congestion_control)");
+        let without = format!("without the fq queueing discipline (net.core.default_qdisc = {})", host.queueing);
+        match (host.queueing.is_empty(), host.instead) {
+            (false, true) => format!("{INSTEAD}, because {system} {without} keeps a timer for each connection"),
+            (false, false) => {
+                format!(
+                    "{system} {without}, which costs time for each connection: set net.core.default_qdisc = fq, or {allow}"
+                )
+            }
+            (true, true) => format!(
+                "{INSTEAD}, because {system} without the fq queueing discipline keeps a timer for each connection, and whether \
+                 there is fq is not told here (a network namespace): if there is, set congestion = \"{SYSTEM}\""
+            ),
+            (true, false) => format!(
+                "{system}, which costs time for each connection without the fq queueing discipline; whether there is fq is not \
+                 told here (a network namespace): see to it, or {allow}"
+            ),
         }
     }
 
@@ -153,8 +167,20 @@ mod tests {
         let why = Congestion::of(AUTO, &host("bbr", "fq_codel", false)).expect("a good key").why;
         assert!(why.contains("default_qdisc = fq") && why.contains("allow cubic"), "{why}");
         assert_eq!(name(AUTO, &host("cubic", "pfifo_fast", true)), None);
+        assert_eq!(name(AUTO, &host("cubic", "", true)), None);
         assert_eq!(name(SYSTEM, &host("bbr", "pfifo_fast", true)), None);
         assert_eq!(name("dctcp", &host("cubic", "fq", true)).as_deref(), Some("dctcp"));
+    }
+
+    #[test]
+    fn a_queueing_discipline_that_is_not_told_is_not_said_to_be_another() {
+        for (instead, taken, advice) in [(true, Some("cubic"), "congestion = \"system\""), (false, None, "allow cubic")]
+        {
+            let it = Congestion::of(AUTO, &host("bbr", "", instead)).expect("a good key");
+            assert_eq!(it.name.as_deref(), taken);
+            assert!(it.why.contains("not told here") && it.why.contains(advice), "{}", it.why);
+            assert!(!it.why.contains("default_qdisc"), "{}", it.why);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! | | cores | control's thread | network card | memory | descriptors |
 //! |---|---|---|---|---|---|
-//! | cache | sending to players, peers, caches; taking in | taking in: one thread does it | the fuller direction | the ring, links, the reserve | one a link, the reserve |
+//! | cache | sending to players, peers, caches; taking in | taking in: one thread | the fuller direction | the ring, links, sources, the reserve | one a link, the reserve |
 //! | index | questions: one thread | | questions and answers | peers | the least |
 //! | route | questions: one thread | | questions and answers | leased ids | the least |
 
@@ -94,6 +94,7 @@ pub struct CacheWork {
     served_links: f64,
     largest_bps: f64,
     largest_segments: u64,
+    largest_source_bytes: f64,
     other_domains: f64,
 }
 
@@ -104,6 +105,7 @@ struct Group {
     streams: f64,
     bps: f64,
     segments: f64,
+    source_bytes: f64,
     push_core_s: f64,
 }
 
@@ -204,6 +206,7 @@ impl CacheWork {
             served_links: pulls.links / pulls.domains,
             largest_bps: 0.0,
             largest_segments: 0,
+            largest_source_bytes: 0.0,
             other_domains: pulls.domains - 1.0,
         };
         for local in locals {
@@ -229,11 +232,13 @@ impl CacheWork {
             work.links += local.count * links;
             work.largest_bps = work.largest_bps.max(bps);
             work.largest_segments = work.largest_segments.max(segments);
+            work.largest_source_bytes = work.largest_source_bytes.max(sizes::source_bytes(local.kbps) as f64);
             work.groups.push(Group {
                 caches,
                 streams,
                 bps: streams * bps,
                 segments: streams * segments as f64,
+                source_bytes: streams * sizes::source_bytes(local.kbps) as f64,
                 push_core_s: streams * sizes::CHUNKS_PER_S * costs.push.core_s(bytes),
             });
         }
@@ -244,6 +249,7 @@ impl CacheWork {
                 into.streams += group.streams;
                 into.bps += group.bps;
                 into.segments += group.segments;
+                into.source_bytes += group.source_bytes;
                 into.push_core_s += group.push_core_s;
             }
             same
@@ -294,6 +300,9 @@ impl CacheWork {
         let Ring { segments, streams, mib: ring } = self.ring(scenario, caches);
         let links = self.links / each;
         let (link_mib, reserve) = (links * costs.link_bytes / MIB, sizes::RESERVE_BYTES as f64 / MIB);
+        let source_bytes = self.groups.iter().map(|group| group.source_bytes * on(group)).sum::<f64>() / each;
+        let sources_mib = source_bytes.max(self.largest_source_bytes) / MIB;
+        let memory = ring + link_mib + sources_mib + reserve;
 
         let pulls = (inside_links + self.served_links) / each + streams;
         let beside = sizes::DESCRIPTORS_BESIDE as f64;
@@ -331,14 +340,13 @@ impl CacheWork {
             },
             Usage {
                 resource: Resource::Memory,
-                used: ring + link_mib + reserve,
+                used: memory,
                 there: hardware.memory_mib as f64,
                 unit: "MiB",
                 working: format!(
                     "ring {ring:.0} ({segments} segments of 2 MiB and tables for {streams:.0} streams) + {links:.0} links x \
-                     {:.1} KiB = {link_mib:.0} + reserve {reserve:.0} = {:.0}",
-                    costs.link_bytes / 1024.0,
-                    ring + link_mib + reserve
+                     {:.1} KiB = {link_mib:.0} + publishers and pulls {sources_mib:.1} + reserve {reserve:.0} = {memory:.0}",
+                    costs.link_bytes / 1024.0
                 ),
             },
             Usage {

@@ -2,7 +2,9 @@
 //! follows from one.
 
 use cache_core::limits::CHUNK_PAYLOAD_BYTES_MAX;
-use cache_core::proto::cache::admission::{DESCRIPTORS_RESERVED, MEMORY_RESERVE_MIB, VIEWER_MEMORY_BYTES};
+use cache_core::proto::cache::admission::{
+    DESCRIPTORS_RESERVED, MEMORY_RESERVE_MIB, VIEWER_MEMORY_BYTES, source_memory_bytes,
+};
 use cache_core::ring::{PREFIX_BYTES, RingError, budget_bytes, segments_of_stream};
 use cache_core::sign::ClusterKey;
 use cache_core::units::{BitRate, CHUNK_SPAN};
@@ -42,6 +44,11 @@ pub fn payload_bytes(kbps: f64) -> u64 {
 /// A chunk as it is sent: head, header, payload.
 pub fn chunk_bytes(kbps: f64) -> u64 {
     PREFIX_BYTES as u64 + payload_bytes(kbps)
+}
+
+/// Memory of a cache's link to a stream's publisher, or to the cache that it is pulled from, in bytes, at the most.
+pub fn source_bytes(kbps: f64) -> u64 {
+    source_memory_bytes(payload_bytes(kbps))
 }
 
 /// Bits per second that one copy of a stream occupies on the line.

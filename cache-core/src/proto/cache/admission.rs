@@ -40,6 +40,16 @@ const VIEWER_BYTES_PER_S: u64 = 250_000;
 /// socket holds of messages; chunks are the ring's own pages (our guess, rounded up).
 pub const VIEWER_MEMORY_BYTES: u64 = 16 << 10;
 
+/// Memory of a source beside its chunks' room in the ring: what an upload over HTTP is read into.
+const SOURCE_MEMORY_BYTES: u64 = 64 << 10;
+
+/// Memory of a source (a publisher, an upload over HTTP, a pull) whose chunks have so many payload bytes, at the most: a chunk is
+/// received, checked and cut in the connection's own memory, in buffers that grow by doubling (from the code; a thousand native
+/// publishers of 2 Mbit/s took some 100 KiB each, `perf/results/2026-11-22-publishers.json`). The kernel's socket is not counted.
+pub const fn source_memory_bytes(payload_bytes: u64) -> u64 {
+    SOURCE_MEMORY_BYTES.saturating_add(payload_bytes.saturating_mul(4))
+}
+
 /// Memory that must be left before joins are taken again after it was short: that of a thousand viewers (our guess).
 const MEMORY_REOPEN_BYTES: u64 = 1_000 * VIEWER_MEMORY_BYTES;
 
@@ -74,7 +84,7 @@ pub struct Load {
     pub busy_permille: u16,
     /// Longest fan-out that ended, or has lasted, since the last measurement.
     pub fanout: Span,
-    /// Viewers now.
+    /// Viewers now, and other caches, which are sent as much.
     pub viewers: u32,
     /// Chunk bytes sent, per second, over the last second.
     pub bytes_per_s: u64,

@@ -16,6 +16,17 @@ use crate::wire::ChunkHeader;
 /// and below it no sum of sequence numbers can overflow.
 pub const SEQ_END: ChunkSeq = ChunkSeq::new(1 << 48);
 
+/// The first number of a stream that a publisher brings along lies below: half of all numbers are left to those who follow.
+pub const FIRST_SEQ_END: ChunkSeq = ChunkSeq::new(1 << 47);
+
+/// So far may a publisher's next chunk be ahead of the last: 58 hours, more than a stream is kept without its publisher
+/// (`stall_forget_s` is a day at most). Whoever wanted to use the numbers up would send hundreds of millions of chunks.
+pub const PUBLISHER_GAP_MAX: u64 = 1 << 20;
+
+/// Terms that a publisher chooses for itself, where no index server grants them, lie below: the clock's milliseconds until the
+/// year 10 889. Above it there is room for whoever comes next.
+pub const OWN_EPOCH_END: Epoch = Epoch(1 << 48);
+
 /// What to do with a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -28,7 +39,7 @@ pub enum Verdict {
     Duplicate,
     /// It is of an older epoch: its sender has been taken over.
     Fenced,
-    /// Its number is beyond [`SEQ_END`].
+    /// Its number is beyond [`SEQ_END`], or too far ahead for a publisher.
     OutOfRange,
 }
 
@@ -94,6 +105,19 @@ impl Ingest {
         match seq.since(self.next) {
             None => Verdict::Duplicate,
             Some(gap) => Verdict::Append { gap: if self.head.is_some() { gap } else { 0 } },
+        }
+    }
+
+    /// As [`Ingest::judge`], of a publisher's chunk: whoever has a name for a while must not leave it without numbers. (What a
+    /// pull brings has been judged so where it was published.)
+    pub fn judge_published(&self, epoch: Epoch, seq: ChunkSeq) -> Verdict {
+        match self.judge(epoch, seq) {
+            Verdict::Append { gap } if gap > PUBLISHER_GAP_MAX => Verdict::OutOfRange,
+            // At `next` it goes on from what the index server knows.
+            Verdict::Append { .. } if self.head.is_none() && seq >= FIRST_SEQ_END.max(self.next.next()) => {
+                Verdict::OutOfRange
+            }
+            verdict => verdict,
         }
     }
 
@@ -188,6 +212,25 @@ mod tests {
         let mut ingest = Ingest::default();
         assert_eq!(offer(&mut ingest, 1, u64::MAX), Verdict::OutOfRange);
         assert_eq!(offer(&mut ingest, 1, SEQ_END.get() - 1), Verdict::Append { gap: 0 });
+    }
+
+    #[test]
+    fn a_publisher_leaves_numbers_to_those_who_follow() {
+        let judged = |ingest: &Ingest, seq| ingest.judge_published(Epoch(1), ChunkSeq::new(seq));
+        let mut ingest = Ingest::default();
+        for seq in [FIRST_SEQ_END.get(), SEQ_END.get() - 1, SEQ_END.get()] {
+            assert_eq!(judged(&ingest, seq), Verdict::OutOfRange, "{seq}");
+        }
+        assert_eq!(judged(&ingest, FIRST_SEQ_END.get() - 1), Verdict::Append { gap: 0 });
+        let above = Ingest::starting_at(Epoch(1), ChunkSeq::new(SEQ_END.get() - 9));
+        assert_eq!(judged(&above, SEQ_END.get() - 9), Verdict::Append { gap: 0 }, "what the index server knows holds");
+        offer(&mut ingest, 1, 5);
+        assert_eq!(judged(&ingest, 6 + PUBLISHER_GAP_MAX), Verdict::Append { gap: PUBLISHER_GAP_MAX });
+        assert_eq!(judged(&ingest, 7 + PUBLISHER_GAP_MAX), Verdict::OutOfRange);
+        assert_eq!(
+            ingest.judge(Epoch(1), ChunkSeq::new(SEQ_END.get() - 1)),
+            Verdict::Append { gap: SEQ_END.get() - 7 }
+        );
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Stream {
         &self.ingest
     }
 
-    /// Viewers on all shards.
+    /// Viewers on all shards, and other caches that pull it.
     pub fn viewers(&self) -> u32 {
         self.audience.count()
     }
@@ -304,7 +304,8 @@ impl Streams {
     /// Judges a chunk of the source whose turn is `tenure`; out of turn it is fenced.
     pub fn judge(&self, id: StreamId, tenure: Tenure, epoch: Epoch, seq: ChunkSeq) -> Verdict {
         match self.streams.get(&id) {
-            Some(stream) if stream.source.tenure() == Some(tenure) => stream.ingest.judge(epoch, seq),
+            Some(stream) if stream.source == Source::Publisher(tenure) => stream.ingest.judge_published(epoch, seq),
+            Some(stream) if stream.source == Source::Pull(tenure) => stream.ingest.judge(epoch, seq),
             _ => Verdict::Fenced,
         }
     }

@@ -41,7 +41,7 @@ pub struct StreamView {
     pub name: String,
     /// What the cache is to it, in a word.
     pub state: String,
-    /// Viewers on all shards.
+    /// Viewers on all shards, and other caches that pull it.
     pub viewers: u64,
     /// Payload bytes stored since it was opened.
     pub bytes_in: u64,

@@ -3,10 +3,11 @@
 //! | | over Weircast's protocol | over HTTP (this cache signs) |
 //! |---|---|---|
 //! | with an index | the key and term shown must be among the stream's keys there | the index grants a term for this cache's key |
-//! | stand-alone | only where no secret is asked for; the first key holds the name while it is live | secret, then a term one above the last |
+//! | stand-alone | only where no secret is asked for; the first key holds the name while it is live; its term is its own, below 2^48 | secret, then a term one above the last |
 
 use cache_core::limits::KEYS_PER_STREAM_MAX;
 use cache_core::proto::asker::Credentials;
+use cache_core::proto::cache::ingest::OWN_EPOCH_END;
 use cache_core::proto::index::publish::Authority;
 use cache_core::sign::{KeyRing, PublisherKey, publish_authorisation, stream_id};
 use cache_core::units::{ChunkSeq, Epoch, StreamId};
@@ -119,6 +120,12 @@ pub(super) async fn for_native(hub: &Hub, publish: &Publish) -> Result<KeyRing, 
         return Err(Refused {
             detail: Text::cut("this cache has no index server to prove the secret to: publish over HTTP with ?key="),
             ..Refused::because(RefusalReason::NotAuthorised)
+        });
+    }
+    if publish.epoch >= OWN_EPOCH_END {
+        return Err(Refused {
+            detail: Text::cut("a term is below 2^48: the clock's seconds or milliseconds are one"),
+            ..Refused::because(RefusalReason::BadMessage)
         });
     }
     let held = hub.keys.borrow().get(&id).map(KeyRing::to_wire).unwrap_or_default();

@@ -28,6 +28,8 @@ counters! {
     chunks_wrong,
     /// Chunks of a source whose turn was over.
     chunks_fenced,
+    /// Chunks whose number made no sense: beyond all numbers, or too far ahead for a publisher.
+    chunks_out_of_range,
     /// Chunks dropped because no memory of the ring was free.
     chunks_without_memory,
     /// Publishers taken (both protocols).

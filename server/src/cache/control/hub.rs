@@ -92,7 +92,7 @@ impl Hub {
             Stored::Duplicate => self.counters.chunks_duplicate.one(),
             Stored::Fenced => self.counters.chunks_fenced.one(),
             Stored::NoMemory => self.counters.chunks_without_memory.one(),
-            Stored::OutOfRange => {}
+            Stored::OutOfRange => self.counters.chunks_out_of_range.one(),
         }
         self.settle();
         stored

@@ -126,7 +126,8 @@ pub(super) fn start(mut config: CacheConfig) -> anyhow::Result<Started> {
     }
     let index_socket = told.then(|| host_config::bind_udp(SocketAddr::new(listen.ip(), 0))).transpose()?;
     let executor = executor(&config)?;
-    if let Some(warning) = spanned(&CpuList::allowed()) {
+    let lonely = spinning(config.busy_poll_us, shards, cpus());
+    for warning in spanned(&CpuList::allowed()).into_iter().chain(lonely) {
         tracing::warn!("{warning}");
     }
     let Memory { writer, ring, taken_over, slab, slab_file } = memory(&config, listen, shards)?;
@@ -160,6 +161,8 @@ pub(super) fn check(config: &CacheConfig, findings: &mut Findings) {
         Ok(cpus) => {
             findings.good(format!("CPUs: {}", cpus.len()));
             spanned(&cpus).into_iter().for_each(|warning| findings.warn(warning));
+            let lonely = spinning(config.busy_poll_us, shard_count(config), self::cpus());
+            lonely.into_iter().for_each(|warning| findings.warn(warning));
         }
     }
     let limits = Limits { memlock: None, nofile: limits::raise_nofile() };
@@ -259,6 +262,20 @@ fn spanned(cpus: &CpuList) -> Option<String> {
             "the CPUs belong to {} memory nodes ({nodes:?}), and the chunk ring is on one of them: run one cache for each, \
              with `cpus` (/sys/devices/system/node/nodeN/cpulist)",
             nodes.len()
+        )
+    })
+}
+
+/// Whether control, which does not sleep, leaves a shard without a processor of its own.
+fn spinning(busy_poll_us: u64, shards: usize, cpus: usize) -> Option<String> {
+    (busy_poll_us > 0 && shards >= cpus).then(|| {
+        let instead = match cpus {
+            0 | 1 => "set busy_poll_us = 0: there is no processor to spare".to_owned(),
+            cpus => format!("set shards = {}, or busy_poll_us = 0", cpus - 1),
+        };
+        format!(
+            "busy_poll_us = {busy_poll_us} keeps a processor busy, and {shards} shards have {cpus} in all, so that one of them is \
+             left less: {instead}"
         )
     })
 }
@@ -468,4 +485,17 @@ fn start_shards(
         handles.push(data::start(index, shard, listener, ring.reader(index)?, ring.clone())?);
     }
     Ok(handles)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_that_does_not_sleep_needs_a_processor_to_spare() {
+        assert_eq!(spinning(0, 2, 2), None);
+        assert_eq!(spinning(50, 1, 2), None);
+        assert!(spinning(50, 2, 2).is_some_and(|said| said.ends_with("set shards = 1, or busy_poll_us = 0")));
+        assert!(spinning(50, 1, 1).is_some_and(|said| said.ends_with("there is no processor to spare")));
+    }
 }

@@ -46,7 +46,7 @@ pub(super) struct Connection {
     pub(super) sending: Option<Sending>,
     /// To be closed, politely, once everything above is sent.
     pub(super) finishing: bool,
-    /// The handshake's, lingering's, an asker's, or that of a cache without a stream.
+    /// The handshake's, lingering's, an asker's, or that of a cache that takes no chunks.
     pub(super) deadline: Time,
     /// When it last took a byte, or last had nothing to take.
     pub(super) progress_at: Time,
@@ -137,6 +137,11 @@ pub(super) struct Http {
 }
 
 impl Native {
+    /// Whether chunks of some stream are pushed to it, or owed.
+    pub(super) fn takes_chunks(&self) -> bool {
+        self.joined.iter().any(|joined| joined.track.subscribed() || joined.track.outstanding() > 0)
+    }
+
     /// Its machine for a stream, if it has opened that one.
     pub(super) fn tracks_of(&mut self, stream: u32) -> impl Iterator<Item = &mut Track> {
         self.joined.iter_mut().filter(move |joined| joined.stream == stream).map(|joined| &mut joined.track)

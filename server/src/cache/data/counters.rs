@@ -22,10 +22,12 @@ counters! {
     turns,
     /// Connections open at the moment (gauge).
     connections: Gauge,
-    /// Viewers over Weircast's protocol at the moment (gauge).
+    /// Viewers over Weircast's protocol at the moment, without other caches (gauge).
     viewers_native: Gauge,
     /// Viewers over HTTP at the moment (gauge).
     viewers_http: Gauge,
+    /// Other caches that pull from here at the moment (gauge).
+    caches: Gauge,
     /// Share of the last second at work, in thousandths (gauge).
     busy_permille: Gauge,
     /// Longest turn of the last second, in microseconds (gauge).
@@ -78,7 +80,7 @@ counters! {
     lingers_cut_short,
     /// Handshakes over their time.
     handshakes_late,
-    /// Connections of caches closed because they had no stream open for too long.
+    /// Connections of caches closed because for too long they took chunks of no stream.
     caches_idle_closed,
     /// Handshakes over 4 KiB.
     handshakes_oversize,

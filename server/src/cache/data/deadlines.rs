@@ -63,9 +63,11 @@ impl Shard {
                 }
                 Phase::Asker(_) if late => self.on_asker_late(key),
                 Phase::Native(ref native) if native.is_cache => {
-                    if !native.joined.is_empty() {
+                    // An opened stream may have to be fetched first. What is opened next prolongs nothing.
+                    let fetching = if native.joined.is_empty() { Span::ZERO } else { self.config.want_deadline };
+                    if native.takes_chunks() {
                         self.connections[key as usize].deadline = self.now.after(self.config.handshake_deadline);
-                    } else if late {
+                    } else if connection.deadline.after(fetching) <= self.now {
                         self.links.counters.caches_idle_closed.one();
                         self.close(key);
                     }

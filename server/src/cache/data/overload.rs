@@ -9,8 +9,9 @@
 //!
 //! Publishers are control's; other caches are served beyond every limit but a number of their own, as a whole domain hangs on
 //! each. Who says that it is a cache gets that and nothing else: no right to publish, no word that is believed, no viewer's
-//! place, and no place at all when it has no stream open for as long as a handshake may take. A cache without index servers is
-//! pulled from by nobody, and takes none for a cache. Whoever is served stays served.
+//! place, and no place at all when it takes chunks of no stream for as long as a handshake may take, and as an `Open` may wait
+//! where it has opened one: names alone keep none. A cache without index servers is pulled from by nobody, and takes none for a
+//! cache. Whoever is served stays served.
 //!
 //! A shard is **late** by its own fault when chunks take a second to their last viewer, or when it was stopped: then its
 //! patience with those behind is a second instead of `skip_behind_chunks`. After a stop it also lets control take in first

@@ -265,8 +265,9 @@ impl Shard {
             self.links.doorbell_to_control.ring();
         }
         self.links.counters.connections.set(self.connections.len() as u64);
-        self.links.counters.viewers_native.set(u64::from(self.viewers.native));
+        self.links.counters.viewers_native.set(u64::from(self.viewers.native - self.viewers.caches));
         self.links.counters.viewers_http.set(u64::from(self.viewers.http));
+        self.links.counters.caches.set(u64::from(self.viewers.caches));
         self.publish_load();
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Node {
     pub(super) connections: u64,
     pub(super) connections_max: u32,
     pub(super) viewers: u64,
+    /// Other caches that pull from it.
+    pub(super) caches: u64,
     pub(super) out_bits_per_s: Option<f64>,
     pub(super) in_bits_per_s: Option<f64>,
     /// Writers whose counters are not shown for want of room.
@@ -51,6 +53,8 @@ pub(super) struct Shard {
     pub(super) index: u32,
     pub(super) connections: u64,
     pub(super) viewers: u64,
+    /// Other caches that pull from it.
+    pub(super) caches: u64,
     pub(super) chunks_per_s: Option<f64>,
     pub(super) out_bits_per_s: Option<f64>,
     pub(super) blocked_per_s: Option<f64>,
@@ -169,6 +173,7 @@ fn shard(counts: &Counts, index: u32) -> Shard {
         index,
         connections: counts.get("connections"),
         viewers: counts.get("viewers_native").saturating_add(counts.get("viewers_http")),
+        caches: counts.get("caches"),
         chunks_per_s: counts.rate("chunks_sent"),
         out_bits_per_s: counts.rate("chunk_bytes_sent").map(|bytes| bytes * 8.0),
         blocked_per_s: counts.rate("sends_blocked"),
@@ -195,6 +200,7 @@ fn node(now: &Sample, shards: &[Shard], control: &Counts) -> Node {
         connections: shards.iter().fold(0, |sum, shard| shard.connections.saturating_add(sum)),
         connections_max: said.connections_max,
         viewers: shards.iter().fold(0, |sum, shard| shard.viewers.saturating_add(sum)),
+        caches: shards.iter().fold(0, |sum, shard| shard.caches.saturating_add(sum)),
         out_bits_per_s: sum(shards.iter().map(|shard| shard.out_bits_per_s)),
         in_bits_per_s: sum(sources.iter().map(|name| control.rate(name))).map(|bytes| bytes * 8.0),
         rows_unseen: now.board.rows_unseen,

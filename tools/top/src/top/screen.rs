@@ -135,10 +135,11 @@ fn node(report: &Report, paused: bool) -> Vec<Line> {
         Line::of(
             Look::Plain,
             format!(
-                "connections {} of {}  viewers {}  out {} Gbit/s  in {} Mbit/s  streams {}",
+                "connections {} of {}  viewers {}  caches {}  out {} Gbit/s  in {} Mbit/s  streams {}",
                 node.connections,
                 node.connections_max,
                 node.viewers,
+                node.caches,
                 number(node.out_bits_per_s.map(|bits| bits / 1e9), 3),
                 number(node.in_bits_per_s.map(|bits| bits / 1e6), 2),
                 report.streams.len()

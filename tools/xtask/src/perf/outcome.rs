@@ -79,6 +79,12 @@ impl Figures {
         shown(self.median(name), digits)
     }
 
+    /// The least one, a whole number, or a dash: of viewers served, the run in which fewest were is what is told.
+    pub(crate) fn fewest(&self, name: &str) -> String {
+        let least = self.0.get(name).and_then(|values| values.iter().copied().min_by(f64::total_cmp));
+        shown(least, 0)
+    }
+
     /// The middle of the quotients of each pair of runs.
     pub(crate) fn paired(&self, upper: &str, lower: &str) -> Option<f64> {
         let mut quotients = Figures::default();
@@ -113,6 +119,12 @@ mod tests {
             (figures.median("three"), figures.median("four"), figures.median("none")),
             (Some(2.0), Some(3.0), None)
         );
+    }
+
+    #[test]
+    fn the_run_that_served_fewest_is_told() {
+        let figures = figures(&[("served", &[5_000.0, 4_965.0, 5_000.0])]);
+        assert_eq!((figures.fewest("served"), figures.fewest("none")), ("4965".to_owned(), "-".to_owned()));
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! ```
 //! This cache makes a key of its own for each upload; the index (if any) grants it a term and tells it to viewers. When
 //! the body ends the stream is stalled, not ended: the next upload goes on at the next number.
+//!
+//! Signing is what costs, and one read can hold hundreds of chunks (a clock that jumps in each packet): each chunk is a turn
+//! of its own, behind which other tasks run once.
 
 use std::rc::Rc;
 
@@ -107,12 +110,12 @@ impl Upload {
         let idle = Span::from_secs(self.hub.config.publisher_idle_s);
         let mut body = Body::new(publish.coding);
         let mut buffer = vec![0; READ_BYTES];
-        let mut taken = self.body(&mut body, rest);
+        let mut taken = self.body(&mut body, rest).await;
         let mut silent = false;
         while taken.is_ok() && !body.is_done() {
             match within(idle, link.read(&mut buffer)).await {
                 Ok(0) => break,
-                Ok(len) => taken = self.body(&mut body, &buffer[..len]),
+                Ok(len) => taken = self.body(&mut body, &buffer[..len]).await,
                 Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
                     silent = true;
                     break;
@@ -124,7 +127,7 @@ impl Upload {
             }
         }
         if taken.is_ok() {
-            taken = self.finish();
+            taken = self.finish().await;
         }
         self.response(publish, &body, taken, silent)
     }
@@ -156,38 +159,51 @@ impl Upload {
         })
     }
 
-    fn body(&mut self, body: &mut Body, mut bytes: &[u8]) -> Result<(), Stop> {
+    async fn body(&mut self, body: &mut Body, mut bytes: &[u8]) -> Result<(), Stop> {
         while let Some(content) = body.next(&mut bytes).map_err(|_| Stop::Malformed)? {
             let pushed = self.slicer.push(clock::wall(), content, &mut self.slices);
-            self.store()?;
+            self.store().await?;
             pushed.map_err(|_| Stop::NotTransportStream)?;
         }
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), Stop> {
+    async fn finish(&mut self) -> Result<(), Stop> {
         let finished = self.slicer.finish(clock::wall(), &mut self.slices);
-        self.store()?;
+        self.store().await?;
         finished.map_err(|_| Stop::NotTransportStream)
     }
 
     /// Signs and stores what was cut.
-    fn store(&mut self) -> Result<(), Stop> {
+    async fn store(&mut self) -> Result<(), Stop> {
         let slices: Vec<Slice> = self.slices.drain().collect();
-        for slice in slices {
-            let mut header = slice.header(self.id, self.epoch, self.next);
-            self.key.sign_chunk(&mut header, &slice.payload);
-            let from = &self.hub.counters.bytes_from_uploads;
-            match self.hub.append(self.tenure, &header, &slice.payload, from) {
-                Stored::Yes => self.stored += 1,
-                // A gap: the number is spent, so that viewers see that something is missing.
-                Stored::NoMemory => {}
-                Stored::Duplicate | Stored::Fenced | Stored::OutOfRange => return Err(Stop::Replaced),
-            }
-            self.next = self.next.next();
+        in_turns(slices, |slice| self.store_one(slice)).await
+    }
+
+    fn store_one(&mut self, slice: Slice) -> Result<(), Stop> {
+        let mut header = slice.header(self.id, self.epoch, self.next);
+        self.key.sign_chunk(&mut header, &slice.payload);
+        let from = &self.hub.counters.bytes_from_uploads;
+        match self.hub.append(self.tenure, &header, &slice.payload, from) {
+            Stored::Yes => self.stored += 1,
+            // A gap: the number is spent, so that viewers see that something is missing.
+            Stored::NoMemory => {}
+            Stored::Duplicate | Stored::Fenced | Stored::OutOfRange => return Err(Stop::Replaced),
         }
+        self.next = self.next.next();
         Ok(())
     }
+}
+
+/// Does `one` for each slice, oldest first, until it fails. Between two of them other tasks run once.
+async fn in_turns(slices: Vec<Slice>, mut one: impl FnMut(Slice) -> Result<(), Stop>) -> Result<(), Stop> {
+    for (at, slice) in slices.into_iter().enumerate() {
+        if at > 0 {
+            glommio::executor().yield_now().await;
+        }
+        one(slice)?;
+    }
+    Ok(())
 }
 
 /// A refusal as a status and a sentence.
@@ -218,4 +234,55 @@ fn refused(publish: &Publish, no: &Refused) -> Response {
     };
     let retry_after_s = (status == 503).then(|| no.retry_ms.div_ceil(1000).max(1));
     Response { retry_after_s, ..Response::text(status, said) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    use cache_core::limits::TS_PACKET_BYTES;
+    use cache_core::time::WallClock;
+    use glommio::LocalExecutorBuilder;
+
+    use super::*;
+
+    /// A packet whose clock (PCR) stands at `ms`.
+    fn packet(ms: u64) -> [u8; TS_PACKET_BYTES] {
+        let mut packet = [0xff; TS_PACKET_BYTES];
+        let base = ms * 90;
+        packet[..6].copy_from_slice(&[0x47, 0x01, 0x00, 0x20, 183, 0x10]);
+        packet[6..10].copy_from_slice(&((base >> 1) as u32).to_be_bytes());
+        packet[10..12].copy_from_slice(&[((base & 1) as u8) << 7 | 0x7e, 0]);
+        packet
+    }
+
+    #[test]
+    fn who_sends_many_chunks_in_one_read_gets_no_more_than_its_turn() {
+        // One read's worth of packets, an hour apart.
+        let packets = READ_BYTES / TS_PACKET_BYTES;
+        let read: Vec<u8> = (0..packets as u64).flat_map(|n| packet(n * 3_600_000 % 80_000_000)).collect();
+        let (mut slicer, mut out) = (Slicer::new(SlicerConfig::default()), Outbox::new());
+        slicer.push(WallClock::from_micros(1), &read, &mut out).expect("a transport stream");
+        let slices: Vec<Slice> = out.drain().collect();
+        assert!(slices.len() > packets / 2, "{} chunks of {packets} packets", slices.len());
+        let executor = LocalExecutorBuilder::default().make().expect("an executor");
+        executor.run(async {
+            let (turns, done) = (Rc::new(Cell::new(0)), Cell::new(0));
+            let others = turns.clone();
+            let _other = glommio::spawn_local(async move {
+                loop {
+                    others.set(others.get() + 1);
+                    glommio::executor().yield_now().await;
+                }
+            });
+            let all = slices.len();
+            let stored = |_| {
+                done.set(done.get() + 1);
+                Ok(())
+            };
+            assert!(in_turns(slices, stored).await.is_ok());
+            assert!(done.get() == all && turns.get() >= all / 2, "others had {} turns beside {all}", turns.get());
+        });
+    }
 }

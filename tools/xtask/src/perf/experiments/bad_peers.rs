@@ -15,8 +15,13 @@ const WITHOUT: &str = "all good";
 const WITH: &str = "10 % slow, 1 % stopped";
 
 pub(super) fn run(stage: &Stage) -> Result<Outcome> {
-    let mut outcome =
-        Outcome::new(&["peers", "who", "the good ones' lateness p50 / p99 ms", "p99 to that of all good"]);
+    let mut outcome = Outcome::new(&[
+        "peers",
+        "who",
+        "good ones served in full",
+        "the good ones' lateness p50 / p99 ms",
+        "p99 to that of all good",
+    ]);
     let mut figures = Figures::default();
     let peers = stage.pick(2_000, 100);
     for pair in 0..stage.pick(stage.pairs.max(PAIRS_MIN), 1) {
@@ -34,6 +39,8 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
             if !report.is_measured(who, &mut outcome) {
                 continue;
             }
+            figures.add(format!("{who} good"), report.need("viewers")?);
+            figures.add(format!("{who} served"), report.need("served")?);
             figures.add(format!("{who} p50"), report.lateness("p50")?);
             figures.add(format!("{who} p99"), report.lateness("p99")?);
             outcome.runs.push(report.value);
@@ -44,7 +51,9 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
     for who in [WITHOUT, WITH] {
         let quotient = times.filter(|_| who == WITH).map_or("-".to_owned(), |times| format!("{times:.2} times"));
         let [p50, p99] = ["p50", "p99"].map(|q| figures.shown(&format!("{who} {q}"), 1));
-        outcome.row([peers.to_string(), who.to_owned(), format!("{p50} / {p99}"), quotient]);
+        let [served, good] = ["served", "good"].map(|what| figures.fewest(&format!("{who} {what}")));
+        let served = format!("{served} of {good}");
+        outcome.row([peers.to_string(), who.to_owned(), served, format!("{p50} / {p99}"), quotient]);
     }
     Ok(outcome)
 }

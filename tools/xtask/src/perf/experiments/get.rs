@@ -54,8 +54,16 @@ struct Target {
 
 /// Chunks of `size` KB in a closed loop.
 pub(super) fn run(stage: &Stage, size: u64) -> Result<Outcome> {
-    let mut outcome =
-        Outcome::new(&["chunk", "server", "GiB/s", "CPU-s per GiB", "to nginx, huge=always", "share of the ceiling"]);
+    let mut outcome = Outcome::new(&[
+        "chunk",
+        "server",
+        "connections served in full",
+        "GiB/s",
+        "CPU-s per GiB",
+        "to nginx, huge=always",
+        "share of the ceiling",
+    ]);
+    let connections = stage.pick(1_000, 100);
     let mut figures = Figures::default();
     let kbps = size * KBPS_PER_KB;
     let (huge, small) = (files(stage, stage.dirs.best(), kbps)?, files(stage, stage.dirs.small.path(), kbps)?);
@@ -65,7 +73,7 @@ pub(super) fn run(stage: &Stage, size: u64) -> Result<Outcome> {
             eprintln!("  {size} KB, {}, run {}", who.name(), pair + 1);
             let Some(target) = start(stage, who, kbps, &huge, &small, &mut outcome)? else { continue };
             let load = target.load(kbps).words("--mode get --closed-loop --verify none --spin");
-            let load = load.with("-n", stage.pick(1_000, 100)).with("--seconds", stage.pick(5, 2));
+            let load = load.with("-n", connections).with("--seconds", stage.pick(5, 2));
             let report = load.run(stage, &target.server)?;
             if who == Who::Weircast || who == Who::Ceiling && stage.quick {
                 report.judge(who.name(), &mut outcome);
@@ -73,6 +81,7 @@ pub(super) fn run(stage: &Stage, size: u64) -> Result<Outcome> {
             if !report.is_measured(who.name(), &mut outcome) {
                 continue;
             }
+            figures.add(key(who, "served"), report.need("served")?);
             figures.add(key(who, "rate"), report.gib_per_s()?);
             figures.add(key(who, "cpu"), report.cpu_s_per_gib()?);
             outcome.runs.push(report.value);
@@ -87,6 +96,7 @@ pub(super) fn run(stage: &Stage, size: u64) -> Result<Outcome> {
         outcome.row([
             format!("{size} KB"),
             who.name().to_owned(),
+            format!("{} of {connections}", figures.fewest(&key(who, "served"))),
             figures.shown(&rate, 2),
             figures.shown(&key(who, "cpu"), 3),
             quotient(Who::NginxHuge).map_or("-".to_owned(), |times| format!("{times:.2} times")),

@@ -79,12 +79,14 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
             }
         }
         for who in ALL {
-            let Some(served) = figures.median(&key(who, "served")) else { continue };
+            if figures.median(&key(who, "served")).is_none() {
+                continue;
+            }
             let share = figures.paired(&key(Who::Ceiling, "cpu"), &key(who, "cpu"));
             outcome.row([
                 who.name().to_owned(),
                 viewers.to_string(),
-                format!("{served:.0}"),
+                figures.fewest(&key(who, "served")),
                 format!("{} / {}", figures.shown(&key(who, "p50"), 1), figures.shown(&key(who, "p99"), 1)),
                 figures.shown(&key(who, "cpu"), 3),
                 figures.shown(&key(who, "memory"), 2),

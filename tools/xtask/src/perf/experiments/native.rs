@@ -22,8 +22,14 @@ const MODES: [&str; 2] = ["push", "pull"];
 const BACKENDS: [&str; 4] = ["sendfile", "copy", "send_zc", "auto"];
 
 pub(super) fn run(stage: &Stage) -> Result<Outcome> {
-    let mut outcome =
-        Outcome::new(&["what", "viewers", "lateness p50 / p99 ms", "CPU-s per GiB", "share of the ceiling"]);
+    let mut outcome = Outcome::new(&[
+        "what",
+        "viewers",
+        "served in full",
+        "lateness p50 / p99 ms",
+        "CPU-s per GiB",
+        "share of the ceiling",
+    ]);
     let mut figures = Figures::default();
     let viewers = stage.pick(VIEWERS, 100);
     let mut all = vec![CEILING.to_owned()];
@@ -49,6 +55,7 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
             if !report.is_measured(what, &mut outcome) {
                 continue;
             }
+            figures.add(format!("{what} served"), report.need("served")?);
             figures.add(format!("{what} p50"), report.lateness("p50")?);
             figures.add(format!("{what} p99"), report.lateness("p99")?);
             figures.add(format!("{what} cpu"), report.cpu_s_per_gib()?);
@@ -64,6 +71,7 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
         outcome.row([
             what.clone(),
             viewers.to_string(),
+            figures.fewest(&format!("{what} served")),
             format!("{} / {}", figures.shown(&p50, 1), figures.shown(&p99, 1)),
             figures.shown(&format!("{what} cpu"), 3),
             share.map_or("-".to_owned(), |share| format!("{:.0} % of its bytes per CPU-s", 100.0 * share)),
