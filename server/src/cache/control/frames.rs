@@ -17,7 +17,7 @@ use cache_core::wire::{
 };
 
 use super::link::Link;
-use super::wait::within;
+use super::deadline::within;
 
 /// Room that a link begins with: control frames, and small chunks (our guess: 100 kbit/s at 200 ms).
 const BUFFER_BYTES: usize = 8 << 10;
