@@ -223,7 +223,11 @@ mod tests {
         let soak = soak(50, |at_s| 13_000.0 + 4.0 * (at_s / 4.0).floor());
         assert_eq!(verdict(&soak), Verdict::Grows, "{:?}", soak.anon_kib);
         let before = soak.anon_kib.expect("samples enough").before.growth;
-        assert!(soak.growing()[0].contains(&format!("{before:+.0} in the one before (as fast")), "{:?}", soak.growing());
+        assert!(
+            soak.growing()[0].contains(&format!("{before:+.0} in the one before (as fast")),
+            "{:?}",
+            soak.growing()
+        );
     }
 
     #[test]

@@ -5,9 +5,10 @@
 //!    first poll: one entry  --------------------->  the table  <--------------------  while there is an entry:
 //!    done or dropped: the entry is gone <---------                                    who is due is woken
 //! ```
-//! Every piece of every chunk has a deadline, and nearly none is met. So entering and leaving must cost next to nothing, and
-//! leave nothing behind: a place in a table, where a timer of the reactor's costs three hash tables and a slot of its wheel
-//! that keeps its memory. Who is late learns of it up to [`LOOK_EVERY`] later than its deadline.
+//! Every piece of every chunk has a deadline, and nearly none is met. So entering and leaving must cost next to nothing and
+//! leave nothing behind: a place in a table. A timer of glommio's stands in two hash tables, one of which every turn of the
+//! reactor looks through, and in a wheel whose slots keep their room. Who is late learns of it up to [`LOOK_EVERY`] later than
+//! its deadline.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
