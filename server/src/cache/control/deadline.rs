@@ -28,14 +28,14 @@ const LOOK_EVERY: Span = Span::from_millis(100);
 
 thread_local! {
     /// The table of this thread's executor.
-    static TABLE: Table = const { Table { entries: RefCell::new(Slab::new()), is_watched: Cell::new(false) } };
+    static TABLE: Table = const { Table { entries: RefCell::new(Slab::new()), watched_by: Cell::new(None) } };
 }
 
 #[derive(Debug)]
 struct Table {
     entries: RefCell<Slab<Entry>>,
-    /// Whether a task looks at it.
-    is_watched: Cell<bool>,
+    /// The executor of which a task looks at it; it may have ended, and the task with it unheard.
+    watched_by: Cell<Option<usize>>,
 }
 
 #[derive(Debug)]
@@ -75,8 +75,9 @@ impl Future for Deadline {
             Some(key) => table.entries.borrow_mut()[key].waker.clone_from(cx.waker()),
             None => {
                 self.key = Some(table.entries.borrow_mut().insert(Entry { due: self.due, waker: cx.waker().clone() }));
-                if !table.is_watched.replace(true) {
-                    glommio::spawn_local(watch(Watched)).detach();
+                let executor = glommio::executor().id();
+                if table.watched_by.replace(Some(executor)) != Some(executor) {
+                    glommio::spawn_local(watch()).detach();
                 }
             }
         });
@@ -94,7 +95,7 @@ impl Drop for Deadline {
 }
 
 /// Looks at the table while there is anything in it.
-async fn watch(_watched: Watched) {
+async fn watch() {
     while waiting() > 0 {
         sleep(LOOK_EVERY).await;
         let now = Instant::now();
@@ -103,15 +104,7 @@ async fn watch(_watched: Watched) {
             entries.iter().filter(|(_, entry)| entry.due <= now).for_each(|(_, entry)| entry.waker.wake_by_ref());
         });
     }
-}
-
-/// That a task looks at the table; it may end with its executor.
-struct Watched;
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        let _ = TABLE.try_with(|table| table.is_watched.set(false));
-    }
+    TABLE.with(|table| table.watched_by.set(None));
 }
 
 #[cfg(test)]
