@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Quantiles, Report};
+use crate::soak::{Part, Verdict};
 
 impl Report {
     /// For a person.
@@ -103,15 +104,26 @@ impl Report {
             writeln!(f, "soak       {} samples, judged from {:.0} s on", soak.samples.len(), soak.judged_from_s)?;
             for (what, trend) in [("memory, KiB", soak.anon_kib), ("descriptors", soak.descriptors)] {
                 match trend {
-                    Some(t) => writeln!(
-                        f,
-                        "           {what}: median {:.0}, {:+.1} in the judged span, {:+.1} an hour, trend {:+.1} sigma{}",
-                        t.median,
-                        t.growth,
-                        t.slope_per_hour,
-                        t.trend,
-                        if t.grows { ": GROWS" } else { "" }
-                    )?,
+                    Some(t) => {
+                        writeln!(
+                            f,
+                            "           {what}: median {:.0}, {:+.1} in the judged span, trend {:+.1} sigma",
+                            t.median, t.growth, t.trend
+                        )?;
+                        for (part, third) in [("third before the last", t.before), ("last third", t.last)] {
+                            let Part { growth, slope_per_hour, trend } = third;
+                            writeln!(
+                                f,
+                                "             {part}: {growth:+.1}, {slope_per_hour:+.1} an hour, trend {trend:+.1} sigma"
+                            )?;
+                        }
+                        let verdict = match t.verdict {
+                            Verdict::Level => "level",
+                            Verdict::Slower => "GROWS, slower in the last third",
+                            Verdict::Grows => "GROWS",
+                        };
+                        writeln!(f, "             {verdict}")?;
+                    }
                     None => writeln!(f, "           {what}: too few samples to say")?,
                 }
             }

@@ -62,4 +62,6 @@ counters! {
     shard_queue_full,
     /// Answers that a shard had no room for, for so long that they were dropped.
     shard_answers_lost,
+    /// Deadlines that connections in control's hands wait for: one for each that waits (gauge).
+    deadlines: Gauge,
 }

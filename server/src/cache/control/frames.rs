@@ -16,8 +16,8 @@ use cache_core::wire::{
     CHUNK_HEADER_BYTES, CHUNK_PREFIX_BYTES, ChunkHeader, DecodeError, FRAME_HEAD_BYTES, Frame, KIND_CHUNK,
 };
 
+use super::deadline::within;
 use super::link::Link;
-use super::wait::within;
 
 /// Room that a link begins with: control frames, and small chunks (our guess: 100 kbit/s at 200 ms).
 const BUFFER_BYTES: usize = 8 << 10;

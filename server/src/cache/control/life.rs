@@ -23,6 +23,7 @@ use glommio::io::PollableFd;
 use serde_json::json;
 
 use super::config::CacheConfig;
+use super::deadline;
 use super::hub::Hub;
 use super::huge::SlabFacts;
 use super::index::IndexClient;
@@ -225,6 +226,7 @@ fn spawn_work(hub: &Rc<Hub>, doorbells: Vec<Arc<crate::uring::Doorbell>>) -> Rc<
 
 fn tick(hub: &Hub) {
     hub.ring.board().beat(wall());
+    hub.counters.deadlines.set(deadline::waiting() as u64);
     let now = hub.clock.now();
     {
         let store = &mut *hub.store.borrow_mut();

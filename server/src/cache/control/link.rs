@@ -11,7 +11,7 @@ use cache_core::time::Span;
 use glommio::io::PollableFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::wait::within;
+use super::deadline::within;
 
 /// An open connection. Dropped, it is closed.
 #[derive(Debug)]

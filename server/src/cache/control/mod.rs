@@ -22,7 +22,8 @@
 //! | `room` | what the node has left, told to the shards; whom they send elsewhere, and where |
 //! | `authority`, `index` | who may; what the index server says and is told |
 //! | `pull` | streams of other caches |
-//! | `link`, `frames`, `wait` | TCP, frames and waiting, with their bounds |
+//! | `link`, `frames` | TCP and frames, with their bounds |
+//! | `wait`, `deadline` | waiting: for each other, for a time, for something in time |
 //!
 //! Payload comes through here once, on its way into the ring; what goes out is the data plane's. A task never waits with
 //! a cell of the hub borrowed.
@@ -30,6 +31,7 @@
 mod authority;
 pub mod config;
 mod counters;
+mod deadline;
 mod frames;
 mod http;
 mod hub;

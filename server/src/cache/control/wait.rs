@@ -1,14 +1,14 @@
-//! Waiting, for tasks of one executor: a mailbox, a race of two futures, a deadline.
+//! Waiting, for tasks of one executor: a mailbox, a race of two futures, a sleep. Deadlines are in [`super::deadline`].
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::io;
-use std::pin::pin;
-use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use cache_core::time::Span;
+use glommio::timer::Timer;
 
 /// Messages for one task. Bounded: what does not fit is given back to the sender.
 #[derive(Debug)]
@@ -80,14 +80,33 @@ pub(super) fn duration(span: Span) -> Duration {
 }
 
 /// Does nothing for `span`.
-pub(super) async fn sleep(span: Span) {
-    glommio::timer::Timer::new(duration(span)).await;
+pub(super) fn sleep(span: Span) -> Sleep {
+    // Before the timer's own reading of the clock: what wakes is due.
+    let due = Instant::now() + duration(span);
+    Sleep { timer: Timer::new(duration(span)), due, waiting: None }
 }
 
-/// `future`, or [`io::ErrorKind::TimedOut`] after `span`.
-pub(super) async fn within<T>(span: Span, future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    match race(future, sleep(span)).await {
-        First::This(done) => done,
-        First::That(()) => Err(io::ErrorKind::TimedOut.into()),
+/// A glommio timer that enters the reactor once. Left to itself it enters anew with every poll, and dropped it takes out
+/// the last entry only: in a race each event of the other future leaves an entry behind until its time has come.
+#[derive(Debug)]
+pub(super) struct Sleep {
+    timer: Timer,
+    due: Instant,
+    /// Who is woken.
+    waiting: Option<Waker>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let left = self.due.saturating_duration_since(Instant::now());
+        match &self.waiting {
+            Some(waker) if waker.will_wake(cx.waker()) && !left.is_zero() => return Poll::Pending,
+            Some(_) if !left.is_zero() => self.timer = Timer::new(left),
+            _ => {}
+        }
+        self.waiting = Some(cx.waker().clone());
+        Pin::new(&mut self.timer).poll(cx).map(|_| ())
     }
 }

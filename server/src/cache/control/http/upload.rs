@@ -24,10 +24,10 @@ use super::body::Body;
 use super::head::Publish;
 use super::{Response, WRITE_WITHIN};
 use crate::cache::control::authority::{self, Grant};
+use crate::cache::control::deadline::within;
 use crate::cache::control::hub::{Hub, Source};
 use crate::cache::control::link::Link;
 use crate::cache::control::store::Stored;
-use crate::cache::control::wait::within;
 use crate::host::{clock, random};
 
 /// What is read at a time (our guess: a chunk of 2.6 Mbit/s).

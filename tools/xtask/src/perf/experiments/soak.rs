@@ -10,8 +10,15 @@ use crate::perf::outcome::{Outcome, shown};
 use crate::perf::stage::Stage;
 
 pub(super) fn run(stage: &Stage) -> Result<Outcome> {
-    let mut outcome =
-        Outcome::new(&["peers", "minutes", "churn per minute", "served in full", "lateness p99 ms", "memory grew KiB"]);
+    let mut outcome = Outcome::new(&[
+        "peers",
+        "minutes",
+        "churn per minute",
+        "served in full",
+        "lateness p99 ms",
+        "memory grew KiB: second third",
+        "last third",
+    ]);
     let (peers, minutes) = (stage.pick(5_000, 100), stage.pick(30.0, 0.05));
     let server = ours::cache(stage, "")?;
     let load = Load::new("soak").with("--cache", server.address).with("-n", peers).with("--minutes", minutes);
@@ -27,7 +34,8 @@ pub(super) fn run(stage: &Stage) -> Result<Outcome> {
         "10 %".to_owned(),
         format!("{:.0} of {:.0}", report.need("served")?, report.need("viewers")?),
         shown(report.lateness("p99").ok(), 1),
-        shown(report.number("soak.anon_kib.growth"), 0),
+        shown(report.number("soak.anon_kib.before.growth"), 0),
+        shown(report.number("soak.anon_kib.last.growth"), 0),
     ]);
     outcome.runs.push(report.value);
     Ok(outcome)
