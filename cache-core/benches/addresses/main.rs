@@ -45,7 +45,7 @@ impl Askers {
     fn next(&mut self) -> IpAddr {
         if !self.often.is_empty() {
             let bits = self.chance.next_u64();
-            if bits % 10 != 0 {
+            if !bits.is_multiple_of(10) {
                 return self.often[(bits >> 32) as usize % self.often.len()];
             }
         }

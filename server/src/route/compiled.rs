@@ -30,7 +30,9 @@ pub enum CompiledError {
         error: FileError,
     },
     /// It names a domain that the configuration has not.
-    #[error("compiled: {file} names domain {domain}, which no [[domain]] has as its id; add one, or compile without it")]
+    #[error(
+        "compiled: {file} names domain {domain}, which no [[domain]] has as its id; add one, or compile without it"
+    )]
     Domain {
         /// The file.
         file: PathBuf,

@@ -45,8 +45,11 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<(Cidr, Place)>> {
     bail!("{}", said.join("\n"))
 }
 
-/// Networks, and complaints with their lines.
-fn parse(text: &str) -> (Vec<(Cidr, Place)>, Vec<(usize, String)>) {
+/// What is wrong, by line from 1.
+type Complaints = Vec<(usize, String)>;
+
+/// Networks, and what is wrong.
+fn parse(text: &str) -> (Vec<(Cidr, Place)>, Complaints) {
     let (mut networks, mut complaints) = (BTreeMap::new(), Vec::new());
     for (at, line) in text.lines().enumerate() {
         let (line, number) = (line.trim(), at + 1);

@@ -45,7 +45,9 @@ pub enum FileError {
     )]
     Version(u32),
     /// The header counts more than is allowed.
-    #[error("the header counts more than a list can have: the file is damaged; write it again with `weircast-route compile`")]
+    #[error(
+        "the header counts more than a list can have: the file is damaged; write it again with `weircast-route compile`"
+    )]
     Counts,
     /// Torn.
     #[error(
@@ -114,12 +116,8 @@ impl Header {
 impl PlaceList {
     /// As the compiled file has it.
     pub fn encode(&self) -> Vec<u8> {
-        let header = Header {
-            networks: self.networks,
-            places: self.places.len(),
-            v4: self.v4.len(),
-            v6: self.v6.len(),
-        };
+        let header =
+            Header { networks: self.networks, places: self.places.len(), v4: self.v4.len(), v6: self.v6.len() };
         let mut bytes = Vec::with_capacity(header.file_bytes() as usize);
         bytes.extend_from_slice(MAGIC);
         for number in [VERSION as usize, header.networks, header.places, header.v4, header.v6] {

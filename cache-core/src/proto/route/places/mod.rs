@@ -40,7 +40,9 @@ pub const NETWORKS_MAX: usize = 1 << 24;
 
 /// More networks than a list holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} networks are more than the {NETWORKS_MAX} that fit; leave some out, or join neighbours that are in one place")]
+#[error(
+    "{0} networks are more than the {NETWORKS_MAX} that fit; leave some out, or join neighbours that are in one place"
+)]
 pub struct TooManyNetworks(pub usize);
 
 /// A place in 64 bits. From the lowest: city 6, region 6, carrier 4, country 8, area 16, whether there is one 1, domain

@@ -11,7 +11,7 @@ use crate::proto::route::cidr::CidrTable;
 fn place(number: u16) -> Place {
     let location = Location { country: (number >> 4) as u8, carrier: number as u8 & 15, ..Location::default() };
     let odd = number % 2 == 1;
-    Place { location, area: odd.then_some(number), domain: (number % 3 == 0).then_some(DomainId(number)) }
+    Place { location, area: odd.then_some(number), domain: number.is_multiple_of(3).then_some(DomainId(number)) }
 }
 
 fn net(text: &str) -> Cidr {

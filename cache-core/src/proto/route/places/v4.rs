@@ -66,11 +66,7 @@ impl V4 {
     pub(super) fn of(ranges: &Ranges<u32>) -> V4 {
         let mut build = Build { walk: Walk::of(ranges), divided: Vec::new(), leaves: Vec::with_capacity(ranges.len()) };
         let blocks = (0..1 << FIRST_BITS).map(|_| build.block()).collect();
-        V4 {
-            blocks,
-            divided: build.divided.into_boxed_slice(),
-            leaves: build.leaves.into_boxed_slice(),
-        }
+        V4 { blocks, divided: build.divided.into_boxed_slice(), leaves: build.leaves.into_boxed_slice() }
     }
 
     /// What it takes of the heap.
