@@ -100,6 +100,73 @@ fn a_bad_network_is_an_error_with_its_line() {
     assert!(ended.stderr.contains(&format!("{path}:6: domain[0].cidrs[0]: ")), "{}", ended.stderr);
 }
 
+/// A folder with a list that is compiled to `places.wlpm` in it.
+struct Compiled(tempfile::TempDir);
+
+impl Compiled {
+    fn out(&self) -> String {
+        self.0.path().join("places.wlpm").to_str().expect("a path").to_owned()
+    }
+
+    fn compile(&self, list: &str) -> Ended {
+        let csv = self.0.path().join("own.csv");
+        std::fs::write(&csv, list).expect("written");
+        run(ROUTE, &["compile", "--out", &self.out(), csv.to_str().expect("a path")])
+    }
+}
+
+#[test]
+fn a_compiled_file_locates_names_domains_and_is_read_again_at_sighup() {
+    let compiled = Compiled(tempfile::tempdir().expect("a folder"));
+    let made = compiled.compile("127.0.3.0/24,CN,4,5,6,\n127.0.4.0/24,DE,,,,9,1\n");
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    assert!(made.stdout.contains("2 networks in 2 places"), "{}", made.stdout);
+    let configuration = format!("compiled = \"{}\"\n{TWO_DOMAINS}", compiled.out());
+    let checked = run(ROUTE, &["check", "--config", file(&configuration).path().to_str().expect("a path")]);
+    assert!(checked.stdout.contains("2 networks in 2 places"), "{}", checked.stdout);
+
+    let route = Server::start(ROUTE, &configuration);
+    let ask = |from: &str| match Asker::at(from, "").ask(route.listen, join()) {
+        Message::RouteJoined(joined) => {
+            let at = joined.peer.location();
+            Some((joined.domain.0, at.carrier, at.area))
+        }
+        _ => None,
+    };
+    assert_eq!(ask("127.0.3.5:0"), Some((2, 4, 0x7f00)), "the country's domain");
+    assert_eq!(ask("127.0.4.5:0"), Some((1, 0, 9)), "the domain that the file names");
+    assert_eq!(ask("127.0.2.5:0"), Some((2, 3, 7)), "the configuration's own table");
+
+    let made = compiled.compile("127.0.3.0/24,CN,8,,,,1\n");
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    route.signal(Signal::HUP);
+    while ask("127.0.3.5:0") != Some((1, 8, 0x7f00)) {}
+    assert_eq!(ask("127.0.4.5:0"), None, "it is in the file no more");
+    assert_eq!(route.end(Signal::TERM), (Some(0), String::new()));
+}
+
+#[test]
+fn a_compiled_file_cut_short_is_an_error_with_what_to_do() {
+    let compiled = Compiled(tempfile::tempdir().expect("a folder"));
+    assert_eq!(compiled.compile("127.0.3.0/24,CN,4,5,6,\n").code, Some(0));
+    let whole = std::fs::read(compiled.out()).expect("a file");
+    std::fs::write(compiled.out(), &whole[..whole.len() - 1]).expect("written");
+    let file = file(&format!("compiled = \"{}\"\n{TWO_DOMAINS}", compiled.out()));
+    let ended = run(ROUTE, &["--config", file.path().to_str().expect("a path")]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("places.wlpm: the file has") && ended.stderr.contains("compile"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_bad_list_is_told_line_by_line_and_nothing_is_written() {
+    let compiled = Compiled(tempfile::tempdir().expect("a folder"));
+    let made = compiled.compile("127.0.3.0/24,CN,4,5,6,\n127.0.3.1/24,CN,,,,\nnonsense\n");
+    assert_eq!(made.code, Some(1));
+    assert!(made.stderr.contains("own.csv:2: ") && made.stderr.contains("own.csv:3: "), "{}", made.stderr);
+    assert!(!std::path::Path::new(&compiled.out()).exists());
+    assert_eq!(run(env!("CARGO_BIN_EXE_weircast-index"), &["compile", "--out", "x", "y.csv"]).code, Some(2));
+}
+
 #[test]
 fn the_example_file_is_the_defaults() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/route.toml");

@@ -10,6 +10,7 @@ const ROLE: Role = Role {
     program: "weircast-cache",
     about: "Weircast's cache server: takes live streams in and serves them to viewers",
     prepares: true,
+    compiles: false,
     help: "\
 A publisher sends MPEG-TS over HTTP, or comes with weircast-peer:
   ffmpeg -re -i INPUT -c copy -f mpegts -method PUT http://127.0.0.1:7400/live/NAME

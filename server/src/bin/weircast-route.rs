@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use weircast_server::{host, route};
 
 fn main() -> ExitCode {
-    host::program::main(&route::ROLE, route::check, route::run)
+    host::program::main_compiling(&route::ROLE, route::check, route::run, route::compile::compile)
 }

@@ -4,6 +4,7 @@
 //! weircast-X [run]  [--config FILE] [--log LEVEL]      serve
 //! weircast-X check  [--config FILE]                    look, say what was found, exit 0 or 1
 //! weircast-cache prepare [--remove]                    huge pages for its memory (as root)
+//! weircast-route compile --out FILE INPUT...           one file of where addresses are
 //! weircast-X --version | --help
 //! ```
 
@@ -21,6 +22,8 @@ pub struct Role {
     pub about: &'static str,
     /// Whether it has something to prepare on its host, as root.
     pub prepares: bool,
+    /// Whether it has a file that is compiled beforehand.
+    pub compiles: bool,
     /// What `--help` adds: what it does, where its configuration is described, an example.
     pub help: &'static str,
 }
@@ -58,6 +61,19 @@ pub enum Command {
     Check,
     /// Mount a tmpfs with huge pages for the chunks' memory (as root; may be repeated)
     Prepare(Prepare),
+    /// Write one file of where addresses are, for the configuration's `compiled`
+    Compile(Compile),
+}
+
+/// What to compile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct Compile {
+    /// The file to write; one that is there is replaced when the new one is whole
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Lists (.csv) and MaxMind databases (.mmdb); an address that one knows is not looked for in those behind it
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
 }
 
 /// What to prepare.
@@ -96,10 +112,14 @@ impl Cli {
             .version(env!("CARGO_PKG_VERSION"))
             .about(role.about)
             .after_help(format!("{}\n\n{EXIT_CODES}", role.help))
-            .mut_subcommand("prepare", |prepare| prepare.hide(!role.prepares));
+            .mut_subcommand("prepare", |prepare| prepare.hide(!role.prepares))
+            .mut_subcommand("compile", |compile| compile.hide(!role.compiles));
         let raw = Raw::from_arg_matches(&command.try_get_matches_from_mut(args)?)?;
         if matches!(raw.command, Some(Command::Prepare(_))) && !role.prepares {
             return Err(command.error(ErrorKind::InvalidSubcommand, "this server has nothing to prepare"));
+        }
+        if matches!(raw.command, Some(Command::Compile(_))) && !role.compiles {
+            return Err(command.error(ErrorKind::InvalidSubcommand, "this server has nothing to compile"));
         }
         Ok(Cli { command: raw.command.unwrap_or(Command::Run), config: raw.config, log: raw.log })
     }

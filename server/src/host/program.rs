@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
 
-use super::cli::{Cli, Command, Prepare, Role};
+use super::cli::{Cli, Command, Compile, Prepare, Role};
 use super::findings::Findings;
 use super::{config, limits, logs};
 
@@ -60,7 +60,12 @@ pub fn main<C: DeserializeOwned + Default>(
     check: impl FnOnce(&C, &mut Findings),
     run: impl FnOnce(C) -> Result<Ended, Failed>,
 ) -> ExitCode {
-    main_preparing(role, check, run, |_, _| Err(anyhow::anyhow!("there is nothing to prepare")))
+    main_of(role, check, run, |_, _| nothing(), |_, _| nothing())
+}
+
+/// What a command says that the role does not have: [`Cli`] has refused it before.
+fn nothing() -> anyhow::Result<String> {
+    Err(anyhow::anyhow!("there is nothing to do"))
 }
 
 /// As [`main`], for a role that has something to prepare as root: `prepare` does it and says what it did.
@@ -70,27 +75,38 @@ pub fn main_preparing<C: DeserializeOwned + Default>(
     run: impl FnOnce(C) -> Result<Ended, Failed>,
     prepare: impl FnOnce(&C, &Prepare) -> anyhow::Result<String>,
 ) -> ExitCode {
+    main_of(role, check, run, prepare, |_, _| nothing())
+}
+
+/// As [`main`], for a role with a file that is compiled beforehand: `compile` writes it and says what is in it.
+pub fn main_compiling<C: DeserializeOwned + Default>(
+    role: &Role,
+    check: impl FnOnce(&C, &mut Findings),
+    run: impl FnOnce(C) -> Result<Ended, Failed>,
+    compile: impl FnOnce(&C, &Compile) -> anyhow::Result<String>,
+) -> ExitCode {
+    main_of(role, check, run, |_, _| nothing(), compile)
+}
+
+fn main_of<C: DeserializeOwned + Default>(
+    role: &Role,
+    check: impl FnOnce(&C, &mut Findings),
+    run: impl FnOnce(C) -> Result<Ended, Failed>,
+    prepare: impl FnOnce(&C, &Prepare) -> anyhow::Result<String>,
+    compile: impl FnOnce(&C, &Compile) -> anyhow::Result<String>,
+) -> ExitCode {
     let cli = Cli::of_process(role);
     if let Err(complaint) = logs::begin(cli.log.as_deref()) {
         eprintln!("{}: {complaint}", role.program);
         return ExitCode::from(2);
     }
     let configuration = config::load::<C>(cli.config.as_deref());
-    if cli.command == Command::Check {
-        return check_all(&cli, configuration, check).into();
-    }
-    if let Command::Prepare(asked) = &cli.command {
-        let done = configuration.map_err(anyhow::Error::from).and_then(|configuration| prepare(&configuration, asked));
-        return match done {
-            Ok(done) => {
-                println!("{done}");
-                Exit::AsAsked.into()
-            }
-            Err(error) => {
-                eprintln!("{}: {error:#}", role.program);
-                Exit::Start.into()
-            }
-        };
+    let configured = |configuration: Result<C, config::ConfigError>| configuration.map_err(anyhow::Error::from);
+    match &cli.command {
+        Command::Run => {}
+        Command::Check => return check_all(&cli, configuration, check).into(),
+        Command::Prepare(asked) => return done(role, configured(configuration).and_then(|c| prepare(&c, asked))),
+        Command::Compile(asked) => return done(role, configured(configuration).and_then(|c| compile(&c, asked))),
     }
     let ended = configuration.map_err(Failed::from).and_then(run);
     let (exit, error) = match ended {
@@ -101,6 +117,20 @@ pub fn main_preparing<C: DeserializeOwned + Default>(
     };
     eprintln!("{}: {error:#}", role.program);
     exit.into()
+}
+
+/// Says how a command that starts nothing ended.
+fn done(role: &Role, done: anyhow::Result<String>) -> ExitCode {
+    match done {
+        Ok(done) => {
+            println!("{done}");
+            Exit::AsAsked.into()
+        }
+        Err(error) => {
+            eprintln!("{}: {error:#}", role.program);
+            Exit::Start.into()
+        }
+    }
 }
 
 fn check_all<C>(

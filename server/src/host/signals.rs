@@ -1,4 +1,5 @@
-//! Signals as a descriptor: SIGTERM asks to drain, SIGINT to stop, a further one of either to end at once.
+//! Signals as a descriptor: SIGTERM asks to drain, SIGINT to stop, a further one of either to end at once. SIGHUP asks to
+//! read files again, and has a descriptor of its own ([`Hangups`]).
 //!
 //! The handlers write a byte into a socket pair; whoever runs a loop waits on [`Signals`]' descriptor (it is
 //! [`AsRawFd`] and non-blocking) and calls [`Signals::take`] when it is readable.
@@ -9,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// What the signals so far ask for, mildest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +62,44 @@ impl Signals {
             1 => Some(Asked::Drain),
             _ => Some(Asked::Hurry),
         }
+    }
+}
+
+/// The process's SIGHUPs.
+#[derive(Debug)]
+pub struct Hangups {
+    pipe: UnixStream,
+}
+
+impl Hangups {
+    /// Takes SIGHUP over, which ends a process that does not. Call once.
+    pub fn install() -> std::io::Result<Hangups> {
+        let (pipe, written) = UnixStream::pair()?;
+        pipe.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(SIGHUP, written)?;
+        Ok(Hangups { pipe })
+    }
+
+    /// Whether any came since the last call. Never blocks.
+    pub fn take(&mut self) -> bool {
+        let mut bytes = [0; 16];
+        let mut came = false;
+        while let Ok(1..) = self.pipe.read(&mut bytes) {
+            came = true;
+        }
+        came
+    }
+}
+
+impl AsRawFd for Hangups {
+    fn as_raw_fd(&self) -> RawFd {
+        self.pipe.as_raw_fd()
+    }
+}
+
+impl AsFd for Hangups {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!  socket readable ─┐                 ┌─ at most BATCH packets in, each one transition
 //!  timer due ───────┼─ one turn ──────┼─ a tick when one is due
-//!  signal ──────────┘  (clock read    └─ what was decided out; what the socket does not take is dropped, counted:
+//!  signal, SIGHUP ──┘  (clock read    └─ what was decided out; what the socket does not take is dropped, counted:
 //!                       once)             every dialogue repeats
 //! ```
 //! The socket is std's, non-blocking and not shared: glommio's own `UdpSocket` sets `SO_REUSEPORT`, which would let a second
@@ -26,7 +26,7 @@ use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::clock::Clock;
-use super::signals::Signals;
+use super::signals::{Hangups, Signals};
 
 /// Packets taken in one turn before timers and signals are looked at again. Our guess: under a millisecond of work.
 const BATCH: usize = 64;
@@ -37,7 +37,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// glommio's memory for storage I/O, which these servers do not do: its least (64 KiB).
 const IO_MEMORY_BYTES: usize = 64 << 10;
 
-/// Entries of the executor's rings: a socket, a signal descriptor and a timer.
+/// Entries of the executor's rings: a socket, two signal descriptors and a timer.
 const RING_DEPTH: usize = 16;
 
 /// A machine behind a socket. Each call is one transition; what it decides to send goes into `out`.
@@ -48,6 +48,9 @@ pub trait DatagramServer {
     fn tick(&mut self, now: Time, out: &mut Outbox<Outgoing>);
     /// When [`DatagramServer::tick`] has something to do.
     fn next_timeout(&self) -> Time;
+    /// A SIGHUP came: files may be read again. Datagrams wait meanwhile. Called only where [`serve`] was given
+    /// [`Hangups`].
+    fn hung_up(&mut self) {}
 }
 
 /// What the loop has counted.
@@ -82,11 +85,15 @@ pub async fn serve(
     cluster: &ClusterKey,
     clock: Clock,
     mut signals: Signals,
+    mut hangups: Option<Hangups>,
     machine: &mut impl DatagramServer,
 ) -> anyhow::Result<UdpStats> {
-    // glommio waits on a second handle of the signal pipe; this one is read.
-    let wake = PollableFd::new(rustix::io::dup(&signals)?)?;
-    let mut wait = Wait { socket: PollState::new(), wake: PollState::new(), timer: Timer::new(SLEEP_MAX) };
+    // glommio waits on second handles of the signals' pipes; the first ones are read.
+    let mut wake = vec![Wake::of(&signals)?];
+    if let Some(hangups) = &hangups {
+        wake.push(Wake::of(hangups)?);
+    }
+    let mut wait = Wait { socket: PollState::new(), wake, timer: Timer::new(SLEEP_MAX) };
     let mut port =
         Port { v6: socket.local_addr()?.is_ipv6(), socket: PollableFd::new(socket)?, stats: UdpStats::default() };
     let mut out = Outbox::new();
@@ -103,12 +110,15 @@ pub async fn serve(
             tracing::info!(?asked, stats = ?port.stats, "ending");
             return Ok(port.stats);
         }
+        if hangups.as_mut().is_some_and(Hangups::take) {
+            machine.hung_up();
+        }
         if more {
             glommio::executor().yield_now().await;
         } else {
             let due = clock.instant(machine.next_timeout());
             let sleep = due.map_or(SLEEP_MAX, |due| due.saturating_duration_since(std::time::Instant::now()));
-            wait.until_something(&port.socket, &wake, sleep.min(SLEEP_MAX)).await?;
+            wait.until_something(&port.socket, sleep.min(SLEEP_MAX)).await?;
         }
     }
 }
@@ -116,24 +126,33 @@ pub async fn serve(
 /// What is waited for; registrations outlive a turn that another event ended.
 struct Wait {
     socket: PollState,
-    wake: PollState,
+    wake: Vec<Wake>,
     timer: Timer,
 }
 
+/// A descriptor that wakes the loop and is read elsewhere.
+struct Wake {
+    fd: PollableFd<std::os::fd::OwnedFd>,
+    state: PollState,
+}
+
+impl Wake {
+    fn of(fd: impl std::os::fd::AsFd) -> anyhow::Result<Wake> {
+        Ok(Wake { fd: PollableFd::new(rustix::io::dup(fd)?)?, state: PollState::new() })
+    }
+}
+
 impl Wait {
-    async fn until_something<F: std::os::fd::AsRawFd>(
-        &mut self,
-        socket: &PollableFd<UdpSocket>,
-        wake: &PollableFd<F>,
-        sleep: Duration,
-    ) -> anyhow::Result<()> {
+    async fn until_something(&mut self, socket: &PollableFd<UdpSocket>, sleep: Duration) -> anyhow::Result<()> {
         self.timer = Timer::new(sleep);
         poll_fn(|cx| {
             if let Poll::Ready(ready) = socket.poll_readable(cx, &mut self.socket) {
                 return Poll::Ready(ready);
             }
-            if let Poll::Ready(ready) = wake.poll_readable(cx, &mut self.wake) {
-                return Poll::Ready(ready);
+            for wake in &mut self.wake {
+                if let Poll::Ready(ready) = wake.fd.poll_readable(cx, &mut wake.state) {
+                    return Poll::Ready(ready);
+                }
             }
             Pin::new(&mut self.timer).poll(cx).map(|_| Ok(()))
         })

@@ -29,6 +29,7 @@ pub const ROLE: Role = Role {
     program: "weircast-index",
     about: "Weircast's index server: one domain's registry of peers, caches, streams and publishers",
     prepares: false,
+    compiles: false,
     help: "\
 Peers ask it, by UDP, for partners and caches; caches report to it; publishers get their term and a cache from it.
 When no cache of its domain holds a stream it asks the route server where it is, and tells the least loaded cache to
@@ -94,7 +95,7 @@ pub fn run(config: Config) -> Result<Ended, Failed> {
     let executor = udp::executor(ROLE.program)?;
     let served = executor.run(async {
         ready::announce(&Ready { role: "index", listen, advertise, domain: config.domain });
-        udp::serve(socket, &cluster, clock, signals, &mut index).await
+        udp::serve(socket, &cluster, clock, signals, None, &mut index).await
     });
     served.map_err(Failed::Serving)?;
     tracing::info!(stats = ?index.stats(), "ended");

@@ -25,6 +25,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The secret that all servers of the cluster share.
     pub cluster_secret: String,
+    /// Where addresses are, as `compile` wrote it.
+    pub compiled: Option<PathBuf>,
     /// A MaxMind City or Country database.
     pub mmdb: Option<PathBuf>,
     /// A MaxMind ASN database.
@@ -109,6 +111,7 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7200)),
             cluster_secret: String::new(),
+            compiled: None,
             mmdb: None,
             mmdb_asn: None,
             lease_s: ids.lease.micros() / 1_000_000,
@@ -177,7 +180,7 @@ impl Config {
         let place = |table: &LocationTable| {
             let LocationTable { country, carrier, region, city, area, .. } = *table;
             let location = Location { country: country.0, carrier, region, city, area: 0 }.checked();
-            location.map(|location| (table.cidr, Place { location, area })).ok_or_else(|| {
+            location.map(|location| (table.cidr, Place { location, area, domain: None })).ok_or_else(|| {
                 ConfigError::value("location", "a carrier is 0 to 15, a region and a city 0 to 63 (a PeerID's bits)")
             })
         };
@@ -189,7 +192,8 @@ impl Config {
         Database::open(self.mmdb.as_deref(), self.mmdb_asn.as_deref(), self.carriers()?)
     }
 
-    fn carriers(&self) -> Result<Carriers, DatabaseError> {
+    /// The carriers, checked.
+    pub fn carriers(&self) -> Result<Carriers, DatabaseError> {
         let mut carriers = Carriers::default();
         for table in &self.carrier {
             if !(1..=15).contains(&table.id) {

@@ -34,6 +34,19 @@ impl Country {
     }
 }
 
+/// A text that is neither a two-letter code of ISO 3166-1 nor a number from 0 to 255.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a country is a two-letter code such as \"CN\", or a number from 0 to 255")]
+pub struct NoCountry;
+
+impl std::str::FromStr for Country {
+    type Err = NoCountry;
+    fn from_str(text: &str) -> Result<Country, NoCountry> {
+        let number = || text.parse().ok().map(Country);
+        number().or_else(|| Country::from_code(text)).ok_or(NoCountry)
+    }
+}
+
 impl<'de> Deserialize<'de> for Country {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Country, D::Error> {
         #[derive(Deserialize)]

@@ -15,13 +15,14 @@
 //! program a SIGBUS.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use cache_core::peer_id::Location;
 use cache_core::prng::mix;
+use cache_core::proto::route::cidr::Cidr;
 use cache_core::proto::route::geo::{Locate, Place};
-use maxminddb::{MaxMindDbError, Reader};
+use maxminddb::{LookupResult, MaxMindDbError, Reader, WithinOptions};
 use serde::Deserialize;
 
 use super::country::Country;
@@ -39,6 +40,19 @@ pub enum DatabaseError {
         /// Why.
         error: MaxMindDbError,
     },
+    /// Two databases say the same.
+    #[error("{first} and {second} are both databases of {what}; give one of them")]
+    Twice {
+        /// Places or AS numbers.
+        what: &'static str,
+        /// The one.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// A database cannot be walked.
+    #[error("{0}; the database is damaged: fetch it again")]
+    Walk(#[from] MaxMindDbError),
     /// A carrier's number does not fit.
     #[error("carrier: id {0} does not fit; a carrier is 1 to 15 (four bits of a PeerID, 0 is unknown)")]
     Carrier(u8),
@@ -47,11 +61,14 @@ pub enum DatabaseError {
 /// Carriers by AS number.
 pub type Carriers = BTreeMap<u32, u8>;
 
+/// A database in memory.
+type File = Reader<Vec<u8>>;
+
 /// One or both databases.
 #[derive(Debug)]
 pub struct Database {
-    places: Option<Reader<Vec<u8>>>,
-    networks: Option<Reader<Vec<u8>>>,
+    places: Option<File>,
+    networks: Option<File>,
     carriers: Carriers,
 }
 
@@ -95,50 +112,123 @@ impl Database {
         Ok(any.then_some(Database { places, networks, carriers }))
     }
 
+    /// Opens `files`, each of which says by itself what it knows.
+    pub fn open_all(files: &[PathBuf], carriers: Carriers) -> Result<Database, DatabaseError> {
+        let (mut places, mut networks) = (None, None);
+        for file in files {
+            let reader = Reader::open_readfile(file).map_err(|error| DatabaseError::Open {
+                key: "input",
+                file: file.clone(),
+                error,
+            })?;
+            let of_networks = reader.metadata().database_type.contains("ASN");
+            let (slot, what) = if of_networks { (&mut networks, "AS numbers") } else { (&mut places, "places") };
+            if let Some((first, _)) = slot.replace((file.clone(), reader)) {
+                return Err(DatabaseError::Twice { what, first, second: file.clone() });
+            }
+        }
+        let reader = |opened: Option<(PathBuf, _)>| opened.map(|(_, reader)| reader);
+        Ok(Database { places: reader(places), networks: reader(networks), carriers })
+    }
+
+    /// All networks, such that the longest one that holds an address has what [`Locate::locate`] says of it. IPv6
+    /// addresses that stand for IPv4 ones (6to4, Teredo) are left out.
+    pub fn networks(&self) -> Result<Vec<(Cidr, Place)>, DatabaseError> {
+        let mut all = Vec::new();
+        let mut add = |cidr, place: Option<Place>| all.extend(place.map(|place| (cidr, place)));
+        if let Some(reader) = &self.places {
+            walk(reader, self.networks.as_ref(), |cidr, own, around| {
+                add(cidr, self.located(decoded(own), around.and_then(decoded)));
+            })?;
+        }
+        if let Some(reader) = &self.networks {
+            walk(reader, self.places.as_ref(), |cidr, own, around| {
+                add(cidr, self.located(around.and_then(decoded), decoded(own)));
+            })?;
+        }
+        Ok(all)
+    }
+
     /// What it is, for `check`.
     pub fn describe(&self) -> String {
-        let of = |reader: &Reader<Vec<u8>>| {
+        let of = |reader: &File| {
             let metadata = reader.metadata();
             format!("{} of {} nodes, built {}", metadata.database_type, metadata.node_count, metadata.build_epoch)
         };
         self.places.iter().chain(&self.networks).map(of).collect::<Vec<_>>().join("; ")
     }
 
-    fn carrier(&self, ip: IpAddr) -> Option<u8> {
-        let record: NetworkRecord = record_of(self.networks.as_ref()?, ip)?;
-        let asn = record.autonomous_system_number?;
-        Some(self.carriers.get(&asn).copied().unwrap_or_else(|| folded(asn.to_be_bytes().as_slice(), 15)))
+    /// What two records say of an address.
+    fn located(&self, place: Option<PlaceRecord<'_>>, network: Option<NetworkRecord>) -> Option<Place> {
+        let (place, carrier) = (place.map(location_of), network.and_then(|record| self.carrier_of(&record)));
+        if place.is_none() && carrier.is_none() {
+            return None;
+        }
+        let location = Location { carrier: carrier.unwrap_or(0), ..place.unwrap_or_default() };
+        Some(Place { location, ..Place::default() })
     }
 
-    fn place(&self, ip: IpAddr) -> Option<Location> {
-        let record: PlaceRecord<'_> = record_of(self.places.as_ref()?, ip)?;
-        let country = record.country.and_then(|country| Country::from_code(country.iso_code?));
-        let region = record.subdivisions.first().and_then(|region| region.iso_code);
-        let city = record.city.and_then(|city| city.geoname_id);
-        Some(Location {
-            country: country.unwrap_or_default().0,
-            region: region.map_or(0, |code| folded(code.as_bytes(), 63)),
-            city: city.map_or(0, |id| folded(&id.to_be_bytes(), 63)),
-            ..Location::default()
-        })
+    fn carrier_of(&self, record: &NetworkRecord) -> Option<u8> {
+        let asn = record.autonomous_system_number?;
+        Some(self.carriers.get(&asn).copied().unwrap_or_else(|| folded(asn.to_be_bytes().as_slice(), 15)))
     }
 }
 
 impl Locate for Database {
     fn locate(&self, ip: IpAddr) -> Option<Place> {
-        let (place, carrier) = (self.place(ip), self.carrier(ip));
-        if place.is_none() && carrier.is_none() {
-            return None;
-        }
-        let location = Location { carrier: carrier.unwrap_or(0), ..place.unwrap_or_default() };
-        Some(Place { location, area: None })
+        self.located(
+            searched(self.places.as_ref(), ip).and_then(decoded),
+            searched(self.networks.as_ref(), ip).and_then(decoded),
+        )
     }
 }
 
-/// What a database has on an address; nothing, and a line in the log, where the file is damaged.
-fn record_of<'a, T: Deserialize<'a>>(database: &'a Reader<Vec<u8>>, ip: IpAddr) -> Option<T> {
-    let record = database.lookup(ip).and_then(|found| found.decode());
-    record.inspect_err(|error| tracing::debug!(%ip, %error, "a record cannot be read")).ok()?
+/// What a file has on an address; nothing, and a line in the log, where it is damaged.
+fn searched(file: Option<&File>, ip: IpAddr) -> Option<LookupResult<'_, Vec<u8>>> {
+    let found = file?.lookup(ip);
+    found.inspect_err(|error| tracing::debug!(%ip, %error, "a database cannot be searched")).ok()
+}
+
+fn location_of(record: PlaceRecord<'_>) -> Location {
+    let country = record.country.and_then(|country| Country::from_code(country.iso_code?));
+    let region = record.subdivisions.first().and_then(|region| region.iso_code);
+    let city = record.city.and_then(|city| city.geoname_id);
+    Location {
+        country: country.unwrap_or_default().0,
+        region: region.map_or(0, |code| folded(code.as_bytes(), 63)),
+        city: city.map_or(0, |id| folded(&id.to_be_bytes(), 63)),
+        ..Location::default()
+    }
+}
+
+/// Goes over the networks of `reader`: each with its record, and with that of `other` which holds for all of it. Smaller
+/// networks of `other` are not looked at: they come when it is gone over.
+fn walk<'a>(
+    reader: &'a File,
+    other: Option<&'a File>,
+    mut each: impl FnMut(Cidr, LookupResult<'a, Vec<u8>>, Option<LookupResult<'a, Vec<u8>>>),
+) -> Result<(), DatabaseError> {
+    for own in reader.networks(WithinOptions::default())? {
+        let own = own?;
+        let network = own.network()?;
+        let around = other.map(|other| other.lookup(network.ip())).transpose()?;
+        let holds_all = |found: &LookupResult<'_, Vec<u8>>| {
+            let around = found.network();
+            around.is_ok_and(|around| around.is_ipv6() != network.is_ipv6() || around.prefix() <= network.prefix())
+        };
+        let around = around.filter(holds_all);
+        each(Cidr::of(network.ip(), network.prefix()), own.clone(), around.clone());
+        // IPv4 lies in ::/96; a network around that is IPv4's too.
+        if network.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && network.prefix() <= 96 {
+            each(Cidr::of(Ipv4Addr::UNSPECIFIED.into(), 0), own, around);
+        }
+    }
+    Ok(())
+}
+
+/// A record; nothing, and a line in the log, where the file is damaged.
+fn decoded<'a, T: Deserialize<'a>>(found: LookupResult<'a, Vec<u8>>) -> Option<T> {
+    found.decode().inspect_err(|error| tracing::debug!(%error, "a record cannot be read")).ok()?
 }
 
 /// `bytes` as a number in 1..=`max`.
@@ -149,6 +239,7 @@ fn folded(bytes: &[u8], max: u64) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use cache_core::proto::route::places::PlaceList;
     use mmdb_writer::Writer;
     use mmdb_writer::ipnet::IpNet;
     use serde::Serialize;
@@ -190,7 +281,7 @@ mod tests {
         file
     }
 
-    fn database(carriers: Carriers) -> Database {
+    fn files() -> [tempfile::NamedTempFile; 2] {
         let in_china = |geoname_id, region| Place {
             country: Code { iso_code: "CN" },
             subdivisions: Some([Code { iso_code: region }]),
@@ -210,9 +301,13 @@ mod tests {
         let of = |autonomous_system_number| Network { autonomous_system_number, autonomous_system_organization: "x" };
         let networks =
             file("GeoLite2-ASN", &[("1.2.0.0/17", of(4134)), ("1.2.128.0/17", of(4812)), ("5.0.0.0/8", of(3320))]);
-        Database::open(Some(places.path()), Some(networks.path()), carriers)
-            .expect("good files")
-            .expect("two databases")
+        [places, networks]
+    }
+
+    fn database(carriers: Carriers) -> Database {
+        let [places, networks] = files();
+        let opened = Database::open(Some(places.path()), Some(networks.path()), carriers);
+        opened.expect("good files").expect("two databases")
     }
 
     fn at(database: &Database, ip: &str) -> Option<Location> {
@@ -234,6 +329,58 @@ mod tests {
         assert_eq!((germany.region, germany.city), (0, 0));
         assert!((1..=15).contains(&germany.carrier));
         assert_eq!(at(&database, "9.9.9.9"), None);
+    }
+
+    /// The first and last addresses of all networks of the test's files, and those beside them.
+    const EDGES: &[&str] = &[
+        "1.1.255.255",
+        "1.2.0.0",
+        "1.2.127.255",
+        "1.2.128.0",
+        "1.2.255.255",
+        "1.3.0.0",
+        "1.3.255.255",
+        "1.4.0.0",
+        "4.255.255.255",
+        "5.0.0.0",
+        "5.255.255.255",
+        "6.0.0.0",
+        "7.1.1.1",
+        "240d:ffff::",
+        "240e::",
+        "240e:fff:ffff::",
+        "240e:1000::",
+        "::5",
+        "9000::",
+    ];
+
+    fn assert_walked_alike(database: &Database) {
+        let networks = database.networks().expect("a good file");
+        let places = PlaceList::of([networks]).expect("few").index();
+        for ip in EDGES.iter().map(|text| text.parse().expect("an address")) {
+            assert_eq!(places.get(ip), database.locate(ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn the_networks_say_what_a_search_says() {
+        assert_walked_alike(&database(Carriers::from([(4134, 1)])));
+        let of = |autonomous_system_number| Network { autonomous_system_number, autonomous_system_organization: "x" };
+        let inside = file("GeoLite2-ASN", &[("1.2.0.0/15", of(1)), ("1.2.0.0/24", of(2)), ("7.0.0.0/8", of(3))]);
+        let [places, _] = files();
+        let database = Database::open_all(&[inside.path().to_owned(), places.path().to_owned()], Carriers::new());
+        assert_walked_alike(&database.expect("one of each"));
+        let all = file("GeoLite2-ASN", &[("::/1", of(1))]);
+        let database = Database::open(None, Some(all.path()), Carriers::new()).expect("good").expect("one");
+        assert_walked_alike(&database);
+    }
+
+    #[test]
+    fn two_databases_of_one_kind_are_refused() {
+        let [places, _] = files();
+        let twice = [places.path().to_owned(), places.path().to_owned()];
+        let said = Database::open_all(&twice, Carriers::new()).expect_err("twice").to_string();
+        assert!(said.contains("both databases of places"), "{said}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Longest-prefix match: networks of both families and what belongs to them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A network: an address and how many of its leading bits count. Written `192.0.2.0/24` or `2001:db8::/32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,11 @@ impl Cidr {
         Cidr { v6, bits: masked(bits, len), len }
     }
 
+    /// Whether it is of IPv6, its leading bits (left-aligned in 128, the rest zero), and how many count.
+    pub const fn parts(self) -> (bool, u128, u8) {
+        (self.v6, self.bits, self.len)
+    }
+
     /// Whether `ip` is in it.
     pub fn contains(self, ip: IpAddr) -> bool {
         let (v6, bits, _) = aligned(ip);
@@ -42,6 +47,16 @@ impl std::str::FromStr for Cidr {
             (len <= width && masked(bits, len) == bits).then_some(Cidr { v6, bits, len })
         };
         parsed().ok_or_else(|| BadCidr(text.to_owned()))
+    }
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.v6 {
+            write!(f, "{}/{}", Ipv6Addr::from_bits(self.bits), self.len)
+        } else {
+            write!(f, "{}/{}", Ipv4Addr::from_bits((self.bits >> 96) as u32), self.len)
+        }
     }
 }
 
@@ -67,7 +82,7 @@ const fn masked(bits: u128, len: u8) -> u128 {
 /// What belongs to networks; the longest one that holds an address wins.
 ///
 /// A lookup is one search per distinct prefix length: with the handful of lengths of a table written by hand, a few
-/// hundred nanoseconds.
+/// hundred nanoseconds. Tables of a million networks are [`super::places`].
 #[derive(Clone, Debug)]
 pub struct CidrTable<T> {
     entries: BTreeMap<Cidr, T>,
@@ -147,5 +162,8 @@ mod tests {
         assert!(!cidr("2001:db8::/32").contains(ip("2001:db9::")));
         assert!(!cidr("0.0.0.0/0").contains(ip("::1")));
         assert_eq!(Cidr::of(ip("192.0.2.77"), 24), cidr("192.0.2.0/24"));
+        for text in ["192.0.2.0/24", "0.0.0.0/0", "2001:db8::/32", "::/0"] {
+            assert_eq!(cidr(text).to_string(), text);
+        }
     }
 }

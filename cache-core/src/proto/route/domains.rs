@@ -1,7 +1,7 @@
 //! Which domain an address belongs to, by configuration.
 //!
-//! In this order: the longest of all domains' networks that holds the address; the first domain with a location that
-//! matches; the domain that has neither networks nor locations, which takes everybody else.
+//! In this order: the longest of all domains' networks that holds the address; the domain that the compiled places
+//! ([`super::places`]) name for it; the first domain with a location that matches; the domain that has neither networks nor locations, which takes everybody else.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -98,12 +98,14 @@ impl Domains {
         Ok(all)
     }
 
-    /// The domain of an address at a location.
-    pub fn of(&self, ip: IpAddr, at: Location) -> Option<&Domain> {
+    /// The domain of an address at a location, for which the compiled places name domain `named`. A name that no domain
+    /// has counts as none.
+    pub fn of(&self, ip: IpAddr, at: Location, named: Option<DomainId>) -> Option<&Domain> {
         let by_cidr = || self.by_cidr.get(ip).map(|(_, domain)| *domain);
+        let by_name = || self.domains.iter().position(|domain| Some(domain.id) == named);
         let by_location =
             || self.domains.iter().position(|domain| domain.locations.iter().any(|pattern| pattern.matches(at)));
-        let at = by_cidr().or_else(by_location).or(self.by_default)?;
+        let at = by_cidr().or_else(by_name).or_else(by_location).or(self.by_default)?;
         self.domains.get(at)
     }
 
@@ -143,18 +145,25 @@ mod tests {
         .expect("consistent");
         let of = |ip: &str, country| {
             let at = Location { country, ..Location::default() };
-            domains.of(ip.parse().expect("an address"), at).map(|domain| domain.id.0)
+            domains.of(ip.parse().expect("an address"), at, None).map(|domain| domain.id.0)
         };
         assert_eq!(of("10.1.0.1", 86), Some(1), "a network outranks a location");
         assert_eq!(of("10.9.0.1", 0), Some(2), "the longer network");
         assert_eq!(of("11.0.0.1", 86), Some(2));
         assert_eq!(of("11.0.0.1", 1), Some(3));
+        let named = |ip: &str, id| {
+            let at = Location { country: 86, ..Location::default() };
+            domains.of(ip.parse().expect("an address"), at, Some(DomainId(id))).map(|domain| domain.id.0)
+        };
+        assert_eq!(named("11.0.0.1", 1), Some(1), "a name outranks a location");
+        assert_eq!(named("10.9.0.1", 1), Some(2), "a network outranks a name");
+        assert_eq!(named("11.0.0.1", 77), Some(2), "a name that no domain has");
     }
 
     #[test]
     fn without_a_default_an_address_may_belong_nowhere() {
         let domains = Domains::new(vec![domain(1, &["10.0.0.0/8"], &[])]).expect("consistent");
-        assert_eq!(domains.of("11.0.0.1".parse().expect("an address"), Location::default()), None);
+        assert_eq!(domains.of("11.0.0.1".parse().expect("an address"), Location::default(), None), None);
     }
 
     #[test]

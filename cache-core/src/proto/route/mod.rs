@@ -3,7 +3,8 @@
 //!
 //! | module | decides |
 //! |---|---|
-//! | [`cidr`] | longest-prefix match of addresses |
+//! | [`cidr`] | longest-prefix match in tables written by hand |
+//! | [`places`] | longest-prefix match in a million networks, from a compiled file |
 //! | [`geo`] | address -> location, area included |
 //! | [`domains`] | address and location -> domain and its index servers |
 //! | [`ids`] | node numbers without replacement, leases |
@@ -18,6 +19,7 @@ pub mod config;
 pub mod domains;
 pub mod geo;
 pub mod ids;
+pub mod places;
 pub mod stats;
 pub mod streams;
 
@@ -26,8 +28,10 @@ use std::net::SocketAddr;
 pub use config::RouteConfig;
 pub use stats::RouteStats;
 
+use self::domains::Domains;
 use self::geo::{Geo, Locate};
 use self::ids::{Ids, IssueError};
+use self::places::Places;
 use self::streams::Streams;
 use super::gate::{Gate, Outgoing};
 use crate::outbox::Outbox;
@@ -78,6 +82,21 @@ impl Route {
             stats: RouteStats::default(),
             config,
         }
+    }
+
+    /// Locates by `places` from now on, instead of by those it had. Leases and streams stay.
+    pub fn set_places(&mut self, places: Option<Places>) {
+        self.geo.set_places(places);
+    }
+
+    /// The compiled places that it locates by.
+    pub fn places(&self) -> Option<&Places> {
+        self.geo.places()
+    }
+
+    /// The domains.
+    pub fn domains(&self) -> &Domains {
+        &self.config.domains
     }
 
     /// Takes in one event; what is to be sent goes into `out`.
@@ -152,7 +171,7 @@ impl Route {
         let found = self.geo.locate(ip);
         stats.located += u64::from(found.known);
         stats.unlocated += u64::from(!found.known);
-        let domain = self.config.domains.of(ip, found.location).ok_or_else(|| {
+        let domain = self.config.domains.of(ip, found.location, found.domain).ok_or_else(|| {
             stats.no_domain += 1;
             Refused::because(RefusalReason::NoDomain)
         })?;

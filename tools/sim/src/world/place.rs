@@ -162,7 +162,7 @@ impl Map {
         let place = |region: u32| {
             let (region_field, city) = (1 + (region / 64) as u8, (region % 64) as u8);
             let location = Location { country: 86, carrier: 1, region: region_field, city, area: 0 };
-            Place { location, area: None }
+            Place { location, ..Place::default() }
         };
         (0..self.regions()).map(|region| (network_of(region), place(region))).collect()
     }
@@ -174,7 +174,7 @@ impl Map {
             let block = (region << (REGION_BITS - self.block_bits)) + city * squares + area;
             let first = Ipv4Addr::from_bits(PEERS_FROM + (block << self.block_bits));
             let network = Cidr::of(IpAddr::V4(first), (u32::BITS - self.block_bits) as u8);
-            (network, Place { location, area: Some(1 + area as u16) })
+            (network, Place { location, area: Some(1 + area as u16), domain: None })
         };
         let cities = (0..self.regions()).flat_map(|region| (0..squares).map(move |city| (region, city)));
         cities.flat_map(|(region, city)| (0..squares).map(move |area| place(region, city, area))).collect()
