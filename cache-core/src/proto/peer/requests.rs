@@ -33,6 +33,7 @@ struct Open {
 /// At the cache, since and until when.
 #[derive(Clone, Copy, Debug)]
 struct AtCache {
+    /// [`Time::NEVER`] of a chunk that was not published then: it comes out of turn.
     at: Time,
     deadline: Time,
 }
@@ -213,7 +214,7 @@ impl Requests {
         self.get(seq)?.partner.filter(|asked| asked.link == link).map(|asked| asked.at)
     }
 
-    /// When the cache was asked for `seq`, if the request is open.
+    /// When the cache was asked for `seq`, if the request is open; [`Time::NEVER`] when that was before it was published.
     pub(super) fn asked_cache_at(&self, seq: ChunkSeq) -> Option<Time> {
         self.get(seq)?.cache.map(|asked| asked.at)
     }
@@ -248,6 +249,7 @@ impl Requests {
                 Some(asked) if open.seq > newest => asked.deadline = cache.fresh,
                 Some(asked) if asked.deadline <= now && asked.at >= cache.reached && cache.sends_until > now => {
                     asked.deadline = cache.sends_until;
+                    asked.at = asked.at.min(now);
                 }
                 Some(asked) if asked.deadline <= now => {
                     open.cache = None;
@@ -369,6 +371,21 @@ mod tests {
         };
         assert_eq!(late(1_300, 100, 2_100), (1, ms(2_100)), "the first was passed over, the others are on their way");
         assert_eq!(late(2_100, 100, 2_100), (2, Time::NEVER), "it sends no more");
+    }
+
+    #[test]
+    fn what_was_asked_before_it_was_published_is_not_overtaken_by_what_was_asked_later() {
+        let mut requests = Requests::default();
+        requests.asked_cache(seq(5), CACHE, Time::NEVER, ms(1_000));
+        let mut late = |now, reached| {
+            let cache = CachePace { fresh: ms(now + 1_000), reached: ms(reached), sends_until: ms(now + 500) };
+            let mut late = Vec::new();
+            requests.expire(ms(now), seq(9), cache, &mut late);
+            late.len()
+        };
+        assert_eq!(late(1_000, 900), 0);
+        assert_eq!(late(1_500, 999), 0);
+        assert_eq!(late(2_000, 1_001), 1, "it has been published for long, and what was asked for since has come");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::limits::WINDOW_CHUNKS;
 use crate::peer_id::Tier;
 use crate::prng::Prng;
 use crate::time::{Span, Time};
-use crate::units::{CHUNK_SPAN, ChunkSeq};
+use crate::units::ChunkSeq;
 use crate::wire::BufferMap;
 use crate::wire::exchange::Have;
 
@@ -184,7 +184,9 @@ impl Scheduler {
     pub(super) fn cache_sent(&mut self, now: Time, asked: Option<Time>) {
         self.cache_came = now;
         if let Some(asked) = asked {
-            self.cache_reached = self.cache_reached.max(asked);
+            if asked < Time::NEVER {
+                self.cache_reached = self.cache_reached.max(asked);
+            }
             self.cache_late = self.cache_late.saturating_sub(1);
         }
     }
@@ -377,15 +379,17 @@ impl Scheduler {
                 self.follow.behind(t, seq);
             }
             *(if last_resort { &mut t.stats.requests_last_resort } else { &mut t.stats.requests_seed }) += 1;
-            self.requests.asked_cache(seq, link, t.now, deadline);
+            let at = if seq > view.head.newest() { Time::NEVER } else { t.now };
+            self.requests.asked_cache(seq, link, at, deadline);
             seqs.push(seq);
         }
         cache.request(t, view.stream, seqs);
     }
 }
 
-/// Chunks between two tries of a chunk whose epoch has no key.
-pub(super) const UNKNOWN_EPOCH_PAUSE: Span = CHUNK_SPAN;
+/// Between two tries of a chunk whose epoch has no key: as often as keys are asked for. When they come it is tried at once; one
+/// that comes before them is thrown away, and delays them where the downlink is slow.
+pub(super) const UNKNOWN_EPOCH_PAUSE: Span = Span::from_secs(1);
 
 #[cfg(test)]
 mod tests {
