@@ -33,7 +33,7 @@ struct Open {
 /// At the cache, since and until when.
 #[derive(Clone, Copy, Debug)]
 struct AtCache {
-    /// [`Time::NEVER`] of a chunk that was not published then: it comes out of turn.
+    /// [`Time::NEVER`] of a chunk that was not published then, or is owed already: it comes out of turn.
     at: Time,
     deadline: Time,
 }
@@ -109,7 +109,8 @@ impl Requests {
     }
 
     pub(super) fn asked_cache(&mut self, seq: ChunkSeq, link: LinkId, at: Time, deadline: Time) {
-        self.entry(seq).cache = Some(AtCache { at, deadline });
+        let again = self.owed.binary_search(&(link, seq)).is_ok();
+        self.entry(seq).cache = Some(AtCache { at: if again { Time::NEVER } else { at }, deadline });
         self.owes(link, seq, deadline);
     }
 
@@ -214,7 +215,8 @@ impl Requests {
         self.get(seq)?.partner.filter(|asked| asked.link == link).map(|asked| asked.at)
     }
 
-    /// When the cache was asked for `seq`, if the request is open; [`Time::NEVER`] when that was before it was published.
+    /// When the cache was asked for `seq`, if the request is open; [`Time::NEVER`] when what comes tells nothing of its turn: it was
+    /// asked for before it was published, or more than once.
     pub(super) fn asked_cache_at(&self, seq: ChunkSeq) -> Option<Time> {
         self.get(seq)?.cache.map(|asked| asked.at)
     }
@@ -386,6 +388,16 @@ mod tests {
         assert_eq!(late(1_000, 900), 0);
         assert_eq!(late(1_500, 999), 0);
         assert_eq!(late(2_000, 1_001), 1, "it has been published for long, and what was asked for since has come");
+    }
+
+    #[test]
+    fn the_answer_to_a_first_request_does_not_stand_for_the_second() {
+        let mut requests = Requests::default();
+        requests.asked_cache(seq(5), CACHE, ms(0), ms(1_000));
+        assert_eq!(requests.asked_cache_at(seq(5)), Some(ms(0)));
+        assert_eq!(expired(&mut requests, 1_000, 9, 2_000), [Expired::Cache]);
+        requests.asked_cache(seq(5), CACHE, ms(1_000), ms(2_000));
+        assert_eq!(requests.asked_cache_at(seq(5)), Some(Time::NEVER));
     }
 
     #[test]
