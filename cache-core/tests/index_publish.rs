@@ -146,6 +146,25 @@ fn an_older_publishers_cache_is_told_to_fetch_from_the_newer_ones() {
 }
 
 #[test]
+fn a_cache_whose_publisher_went_to_another_within_its_term_is_told_to_fetch_from_there() {
+    let mut net = Net::two_domains(|_| ());
+    let epoch = net.live(1, 1, "news", 7);
+    net.cache_reports(1, 2, 0);
+    let ordered = |net: &mut Net| {
+        net.pass(Span::from_millis(200));
+        net.fakes[&host(1, 1)].heard.iter().filter(|(_, message)| matches!(message, Message::CachePull(_))).count()
+    };
+    net.cache_holds_up_to(1, 2, "news", HoldState::Origin, epoch, 41);
+    net.cache_holds_up_to(1, 1, "news", HoldState::Stalled, epoch, 41);
+    assert_eq!(ordered(&mut net), 0, "nobody has anything newer");
+    net.cache_holds_up_to(1, 2, "news", HoldState::Origin, epoch, 44);
+    net.cache_holds_up_to(1, 1, "news", HoldState::Origin, epoch, 41);
+    assert_eq!(ordered(&mut net), 0, "it has chunks");
+    net.cache_holds_up_to(1, 1, "news", HoldState::Stalled, epoch, 41);
+    assert!(ordered(&mut net) > 0);
+}
+
+#[test]
 fn without_a_cache_there_is_nowhere_to_publish() {
     let mut net = Net::two_domains(|_| ());
     let refused = net.publish(1, 900, "news", 7, None, false).expect_err("refused");

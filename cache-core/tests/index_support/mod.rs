@@ -305,7 +305,19 @@ impl Net {
     }
 
     pub fn cache_holds(&mut self, domain: u8, n: u16, stream: &str, state: HoldState, epoch: Epoch) -> Option<Message> {
-        let held = HeldStream { stream: stream_id(&name(stream)), state, epoch, head: ChunkSeq::new(41), viewers: 0 };
+        self.cache_holds_up_to(domain, n, stream, state, epoch, 41)
+    }
+
+    pub fn cache_holds_up_to(
+        &mut self,
+        domain: u8,
+        n: u16,
+        stream: &str,
+        state: HoldState,
+        epoch: Epoch,
+        head: u64,
+    ) -> Option<Message> {
+        let held = HeldStream { stream: stream_id(&name(stream)), state, epoch, head: ChunkSeq::new(head), viewers: 0 };
         let streams = CacheStreams { advertise: host(domain, n), streams: cache_core::wire::List::first_of([held]) };
         self.ask(host(domain, n), index_addr(domain), streams)
     }

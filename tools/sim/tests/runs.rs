@@ -25,19 +25,22 @@ fn a_small_swarm_keeps_its_bounds_and_a_seed_is_one_run() {
     assert!(outcome.passed(), "{}", text::summary(&outcome));
 }
 
-/// What some random worlds still break: viewers who stand still for more than a second 10 s after the last fault. They are
-/// shown; `weircast-sim torture` fails on them.
-const NOT_EVERYWHERE: [&str; 1] = ["recovery"];
+/// Viewers of one run who may stand still 10 s after the last fault. In about one of fifty random worlds one or two do whose
+/// downlink carries little more than the stream: partners' chunks stand in front of the cache's, which then are asked for twice.
+/// `weircast-sim torture` fails on them.
+const STANDING_MAX: usize = 3;
 
 /// With a new seed each time, so that every test run looks somewhere else. A failure prints what replays it.
 #[test]
-fn random_faults_break_no_other_invariant() {
+fn random_faults_break_no_invariant_but_for_a_few_viewers() {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64 >> 10);
     let until = Until { runs: Some(1), ..Until::default() };
     let sum = torture::run(seed, until, 2, &AtomicBool::new(false), &mut |_| {}, &mut |_, _| {});
     assert_eq!(sum.runs, 1);
-    let known = |of: &torture::Broken| of.violations.iter().all(|v| NOT_EVERYWHERE.contains(&v.invariant.as_str()));
     println!("{}", sum.text());
-    assert!(sum.broken.iter().all(known), "{}{:#?}", sum.text(), sum.broken);
+    for broken in &sum.broken {
+        let standing = broken.violations.iter().filter(|v| v.invariant == "recovery").count();
+        assert!(standing == broken.violations.len() && standing <= STANDING_MAX, "{}{broken:#?}", sum.text());
+    }
     assert!(sum.simulated_h > 0.0);
 }

@@ -217,7 +217,8 @@ impl Streams {
     }
 
     /// A pull begins a turn. `newest` is the newest epoch that the index names: a publisher here of an older one has
-    /// been taken over elsewhere, and makes way. `Ok(None)`: the stream has a source that stays. Refused: `Full`.
+    /// been taken over elsewhere, and makes way; so does a silent one of that epoch, which has gone to another cache with
+    /// what was granted to it. `Ok(None)`: the stream has a source that stays. Refused: `Full`.
     pub fn open_pull(
         &mut self,
         now: Time,
@@ -229,6 +230,7 @@ impl Streams {
         let stays = |stream: &Stream| match stream.source {
             Source::None => false,
             Source::Pull(_) => true,
+            Source::Publisher(_) if stream.state == HoldState::Stalled => stream.ingest.epoch() > newest,
             Source::Publisher(_) => stream.ingest.epoch() >= newest,
         };
         if self.streams.get(&id).is_some_and(stays) {

@@ -43,8 +43,9 @@ impl Index {
         CacheReportAck { others: List::first_of(others) }.into()
     }
 
-    /// What a cache holds. A cache that still has an older publisher than another one is told to fetch from there. One whose stream
-    /// has no keys here is not known well enough: what it told of them was lost, and it tells them again.
+    /// What a cache holds. A cache that still has an older publisher than another one is told to fetch from there, and so is one
+    /// that has gone without chunks while another one has newer ones from the publisher: it has changed caches within its term. One
+    /// whose stream has no keys here is not known well enough: what it told of them was lost, and it tells them again.
     pub(super) fn cache_streams(&mut self, now: Time, report: &CacheStreams) -> Answer {
         let Some(news) = self.caches.holds(now, report.advertise, &report.streams) else {
             return Answer::refuse(RefusalReason::NotJoined);
@@ -54,9 +55,12 @@ impl Index {
         }
         for held in report.streams.iter() {
             self.terms.touch(now, held.stream);
+            self.terms.used(now, held.stream, held.epoch);
             if matches!(held.state, HoldState::Origin | HoldState::Stalled) {
                 let newer = |(cache, other): (SocketAddr, super::caches::Holding)| {
-                    (other.state == HoldState::Origin && other.epoch > held.epoch).then_some(cache)
+                    let went_on = held.state == HoldState::Stalled && other.head > held.head;
+                    let newer = other.epoch > held.epoch || (other.epoch == held.epoch && went_on);
+                    (other.state == HoldState::Origin && newer).then_some(cache)
                 };
                 let parents: Vec<_> = self.caches.holders(now, held.stream).filter_map(newer).collect();
                 if !parents.is_empty() {

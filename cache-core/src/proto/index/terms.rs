@@ -4,7 +4,8 @@
 //! greater than all before: the next number, or the wall clock in milliseconds where that is greater, so that an index
 //! server that has lost its memory still grants a greater one.
 //!
-//! The key of a term that is over is kept until its chunks have left every window.
+//! The key of a term that is over is kept until its chunks have left every window. A publisher that reaches no cache asks for
+//! one term after the other; those that no cache has told of make room before those whose chunks are in windows.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +28,10 @@ const IDLE: Span = Span::from_secs(120);
 #[derive(Clone, Debug)]
 struct Kept {
     key: StreamKey,
-    /// When a greater term began.
+    /// When a greater term began; of a term that has chunks: when the first greater one had some.
     over_since: Option<Time>,
+    /// A cache has told of chunks of it.
+    used: bool,
 }
 
 /// The last grant made here.
@@ -61,8 +64,25 @@ impl Term {
 
     /// The keys, newest term first.
     pub fn keys(&self, now: Time) -> List<StreamKey, KEYS_PER_STREAM_MAX> {
-        let current = |kept: &&Kept| kept.over_since.is_none_or(|over| now.since(over) < KEY_RETENTION);
-        List::first_of(self.keys.iter().filter(current).map(|kept| kept.key.clone()))
+        List::first_of(self.keys.iter().filter(|kept| self.is_current(now, kept)).map(|kept| kept.key.clone()))
+    }
+
+    /// The newest term that has chunks stays, whoever was granted another one since.
+    fn is_current(&self, now: Time, kept: &Kept) -> bool {
+        kept.over_since.is_none_or(|over| now.since(over) < KEY_RETENTION)
+            || (kept.used && self.last_used() == Some(kept.key.epoch))
+    }
+
+    fn last_used(&self) -> Option<Epoch> {
+        self.keys.iter().find(|kept| kept.used).map(|kept| kept.key.epoch)
+    }
+
+    /// Drops what there is no room for: the oldest term without chunks, but for the newest of all; else the oldest.
+    fn make_room(&mut self) {
+        while self.keys.len() > KEYS_PER_STREAM_MAX {
+            let unused = self.keys.iter().skip(1).rposition(|kept| !kept.used).map(|at| at + 1);
+            self.keys.remove(unused.unwrap_or(self.keys.len() - 1));
+        }
     }
 }
 
@@ -109,8 +129,9 @@ impl Terms {
         for kept in &mut term.keys {
             kept.over_since.get_or_insert(now);
         }
-        term.keys.insert(0, Kept { key: StreamKey { epoch: grant.epoch, key }, over_since: None });
-        term.keys.truncate(KEYS_PER_STREAM_MAX);
+        let key = StreamKey { epoch: grant.epoch, key };
+        term.keys.insert(0, Kept { key, over_since: None, used: false });
+        term.make_room();
         Some(grant)
     }
 
@@ -120,11 +141,11 @@ impl Terms {
         let Some(term) = self.entry(now, stream, name) else { return false };
         for key in keys {
             if !term.keys.iter().any(|kept| kept.key == *key) {
-                term.keys.push(Kept { key: key.clone(), over_since: None });
+                term.keys.push(Kept { key: key.clone(), over_since: None, used: false });
             }
         }
         term.keys.sort_by_key(|kept| std::cmp::Reverse(kept.key.epoch));
-        term.keys.truncate(KEYS_PER_STREAM_MAX);
+        term.make_room();
         // What the publisher's domain no longer names, or a greater term follows, runs out.
         for (at, kept) in term.keys.iter_mut().enumerate() {
             if at > 0 {
@@ -141,11 +162,29 @@ impl Terms {
         }
     }
 
+    /// A cache tells of chunks of `epoch`.
+    pub fn used(&mut self, now: Time, stream: StreamId, epoch: Epoch) {
+        let Some(term) = self.terms.get_mut(&stream) else { return };
+        let is_new = |kept: &Kept| kept.key.epoch == epoch && !kept.used;
+        if !term.keys.iter().any(is_new) {
+            return;
+        }
+        for kept in &mut term.keys {
+            if kept.key.epoch < epoch && kept.used {
+                kept.over_since = Some(now);
+            }
+            kept.used |= kept.key.epoch == epoch;
+        }
+    }
+
     /// Forgets streams that have been idle, and keys whose term has been over for long.
     pub fn expire(&mut self, now: Time) {
         self.terms.retain(|_, term| now.since(term.touched) < IDLE);
         for term in self.terms.values_mut() {
-            term.keys.retain(|kept| kept.over_since.is_none_or(|over| now.since(over) < KEY_RETENTION));
+            let last_used = term.last_used();
+            term.keys.retain(|kept| {
+                kept.over_since.is_none_or(|over| now.since(over) < KEY_RETENTION) || last_used == Some(kept.key.epoch)
+            });
         }
     }
 
@@ -217,6 +256,30 @@ mod tests {
             terms.grant(at(200), NEWS, &name(), [n; 32], Epoch(0)).expect("room");
         }
         assert_eq!(keys(&terms, at(200)), [8, 7, 6, 5]);
+    }
+
+    #[test]
+    fn a_publisher_that_reaches_no_cache_pushes_no_key_of_chunks_out() {
+        let mut terms = Terms::new(10, STARTED);
+        let grant =
+            |terms: &mut Terms, now, key| terms.grant(now, NEWS, &name(), [key; 32], Epoch(0)).expect("room").epoch;
+        let keys = |terms: &Terms, now| terms.keys(now, NEWS).iter().map(|k| k.key[0]).collect::<Vec<_>>();
+        for key in [1, 2] {
+            let epoch = grant(&mut terms, at(0), key);
+            terms.used(at(0), NEWS, epoch);
+        }
+        for n in 3..9 {
+            grant(&mut terms, at(10), n);
+        }
+        assert_eq!(keys(&terms, at(10)), [8, 7, 2, 1]);
+        terms.expire(at(69));
+        assert_eq!(keys(&terms, at(69)), [8, 7, 2], "its chunks are the newest that there are");
+        let last = grant(&mut terms, at(90), 9);
+        terms.used(at(100), NEWS, last);
+        terms.used(at(105), NEWS, last);
+        terms.expire(at(159));
+        assert_eq!(keys(&terms, at(159)), [9, 2]);
+        assert_eq!(keys(&terms, at(160)), [9]);
     }
 
     #[test]

@@ -456,10 +456,10 @@ impl Conductor {
         }
         let asked = self.scheduler.requests.settle(link, seq);
         let took = self.scheduler.requests.asked_at(link, seq).map(|at| t.now.since(at));
-        let in_time = self.scheduler.requests.given_up(link, seq, from_cache);
-        if from_cache && in_time {
-            self.scheduler.cache_was_in_time();
+        if from_cache {
+            self.scheduler.cache_sent(t.now, self.scheduler.requests.asked_cache_at(seq));
         }
+        let in_time = self.scheduler.requests.given_up(link, seq, from_cache);
         match checked {
             Ok(()) if asked => self.take_in(t, link, header, in_time, took),
             Ok(()) => {

@@ -192,15 +192,21 @@ impl Playout {
     }
 
     /// Chunks until play-out can go on with `enough` in a row, when so many are missing that nobody is likely to have them (a cache
-    /// was dead while they came) and what follows is still farther behind the publisher than it has to be.
+    /// was dead while they came) and what follows is still farther behind the publisher than it has to be. Single chunks within the
+    /// hole are left out with it: nobody watches one by one.
     fn hole(&self, due: Time, enough: u64, buffer: &PlayBuffer, head: &Head) -> Option<u64> {
         let (position, map) = (buffer.position(), buffer.map());
         let left = buffer.end().since(position).unwrap_or(0);
-        let hole = (HOLE_MIN..left).find(|n| map.holds(position.ahead(*n)))?;
-        let next = position.ahead(hole);
-        let empty = !(0..HOLE_MIN).any(|n| map.holds(position.ahead(n)));
-        let goes_on = (0..enough).all(|n| map.holds(next.ahead(n)));
-        (empty && goes_on && head.age_us(next, due) >= self.delay_us).then_some(hole)
+        if (0..HOLE_MIN).any(|n| map.holds(position.ahead(n))) {
+            return None;
+        }
+        let mut in_a_row = 0;
+        let last = (HOLE_MIN..left).find(|n| {
+            in_a_row = if map.holds(position.ahead(*n)) { in_a_row + 1 } else { 0 };
+            in_a_row >= enough
+        })?;
+        let hole = (last + 1).saturating_sub(enough.max(1));
+        (head.age_us(position.ahead(hole), due) >= self.delay_us).then_some(hole)
     }
 
     fn slewed(&self, lasts: Span, lag_us: i64, permille: u64) -> Span {
@@ -343,6 +349,17 @@ mod tests {
         let mut player = Player::new(&hole);
         player.run(1_200);
         assert_eq!(player.names()[5..], ["-105", "-106"]);
+    }
+
+    #[test]
+    fn single_chunks_within_a_long_hole_are_left_out_with_it() {
+        let hole = format!("#####{}#{}##{}#####", ".".repeat(8), ".".repeat(6), ".".repeat(3));
+        let mut player = Player::new(&hole);
+        player.world.config.tuning.startup_chunks = 5;
+        player.head = Head::new(ChunkSeq::new(160), player.world.now);
+        player.run(1_200);
+        assert_eq!(player.names(), ["100", "101", "102", "103", "104", "125", "126"]);
+        assert_eq!(player.world.stats.chunks_skipped, 20);
     }
 
     #[test]

@@ -27,7 +27,26 @@ pub(super) enum Expired {
 struct Open {
     seq: ChunkSeq,
     partner: Option<Asked>,
-    cache: Option<Time>,
+    cache: Option<AtCache>,
+}
+
+/// At the cache, since and until when.
+#[derive(Clone, Copy, Debug)]
+struct AtCache {
+    /// [`Time::NEVER`] of a chunk that was not published then, or is owed already: it comes out of turn.
+    at: Time,
+    deadline: Time,
+}
+
+/// How the cache answers, for [`Requests::expire`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CachePace {
+    /// Until when a chunk is waited for that is asked, or published, now.
+    pub(super) fresh: Time,
+    /// The moment at which the newest request was made of those whose chunks have come.
+    pub(super) reached: Time,
+    /// So long it counts as sending: its patience from the last chunk on.
+    pub(super) sends_until: Time,
 }
 
 /// At a partner, since and until when.
@@ -89,8 +108,9 @@ impl Requests {
         self.owes(link, seq, Time::NEVER);
     }
 
-    pub(super) fn asked_cache(&mut self, seq: ChunkSeq, link: LinkId, deadline: Time) {
-        self.entry(seq).cache = Some(deadline);
+    pub(super) fn asked_cache(&mut self, seq: ChunkSeq, link: LinkId, at: Time, deadline: Time) {
+        let again = self.owed.binary_search(&(link, seq)).is_ok();
+        self.entry(seq).cache = Some(AtCache { at: if again { Time::NEVER } else { at }, deadline });
         self.owes(link, seq, deadline);
     }
 
@@ -195,6 +215,12 @@ impl Requests {
         self.get(seq)?.partner.filter(|asked| asked.link == link).map(|asked| asked.at)
     }
 
+    /// When the cache was asked for `seq`, if the request is open; [`Time::NEVER`] when what comes tells nothing of its turn: it was
+    /// asked for before it was published, or more than once.
+    pub(super) fn asked_cache_at(&self, seq: ChunkSeq) -> Option<Time> {
+        self.get(seq)?.cache.map(|asked| asked.at)
+    }
+
     pub(super) fn hold_off(&mut self, seq: ChunkSeq, until: Time) {
         self.held_off.insert(seq, until);
     }
@@ -209,8 +235,10 @@ impl Requests {
     }
 
     /// Takes out what is late, into `late`. A chunk asked of the cache that is newer than `newest` may wait there: it is
-    /// not published yet, its clock starts when it is.
-    pub(super) fn expire(&mut self, now: Time, newest: ChunkSeq, cache_deadline: Time, late: &mut Vec<Expired>) {
+    /// not published yet, its clock starts when it is. Nor is a chunk late for which the cache was asked after all those
+    /// that have come, as long as it sends: it answers in order, so the chunk is on its way, and our own downlink is what is
+    /// slow. Asked for again it would come twice and make everything behind it later still.
+    pub(super) fn expire(&mut self, now: Time, newest: ChunkSeq, cache: CachePace, late: &mut Vec<Expired>) {
         if self.due > now {
             return;
         }
@@ -220,14 +248,19 @@ impl Requests {
                 late.push(Expired::Partner(asked.link, open.seq));
             }
             match &mut open.cache {
-                Some(deadline) if open.seq > newest => *deadline = cache_deadline,
-                Some(deadline) if *deadline <= now => {
+                Some(asked) if open.seq > newest => asked.deadline = cache.fresh,
+                Some(asked) if asked.deadline <= now && asked.at >= cache.reached && cache.sends_until > now => {
+                    asked.deadline = cache.sends_until;
+                    asked.at = asked.at.min(now);
+                }
+                Some(asked) if asked.deadline <= now => {
                     open.cache = None;
                     late.push(Expired::Cache);
                 }
                 _ => {}
             }
-            let deadlines = open.partner.map(|asked| asked.deadline).into_iter().chain(open.cache);
+            let at_cache = open.cache.map(|asked| asked.deadline);
+            let deadlines = open.partner.map(|asked| asked.deadline).into_iter().chain(at_cache);
             self.due = deadlines.fold(self.due, Time::min);
         }
         self.open.retain(|open| !open.is_none());
@@ -298,9 +331,10 @@ mod tests {
         Time::from_millis(n)
     }
 
-    fn expired(requests: &mut Requests, now: u64, newest: u64, cache_deadline: u64) -> Vec<Expired> {
+    fn expired(requests: &mut Requests, now: u64, newest: u64, fresh: u64) -> Vec<Expired> {
         let mut late = Vec::new();
-        requests.expire(ms(now), seq(newest), ms(cache_deadline), &mut late);
+        let cache = CachePace { fresh: ms(fresh), ..CachePace::default() };
+        requests.expire(ms(now), seq(newest), cache, &mut late);
         late
     }
 
@@ -318,7 +352,7 @@ mod tests {
     #[test]
     fn a_request_waits_at_the_cache_until_its_chunk_is_published() {
         let mut requests = Requests::default();
-        requests.asked_cache(seq(5), CACHE, ms(100));
+        requests.asked_cache(seq(5), CACHE, ms(0), ms(100));
         assert_eq!(expired(&mut requests, 500, 4, 600), []);
         assert_eq!(requests.next_timeout(), ms(600));
         assert_eq!(expired(&mut requests, 599, 5, 700), []);
@@ -326,10 +360,51 @@ mod tests {
     }
 
     #[test]
+    fn while_a_cache_sends_only_what_was_asked_before_the_chunks_that_came_is_late() {
+        let mut requests = Requests::default();
+        for (n, at) in [(5, 0), (6, 100), (7, 200)] {
+            requests.asked_cache(seq(n), CACHE, ms(at), ms(at + 1_000));
+        }
+        let mut late = |now, reached, sends_until| {
+            let cache = CachePace { fresh: ms(now + 1_000), reached: ms(reached), sends_until: ms(sends_until) };
+            let mut late = Vec::new();
+            requests.expire(ms(now), seq(9), cache, &mut late);
+            (late.len(), requests.next_timeout())
+        };
+        assert_eq!(late(1_300, 100, 2_100), (1, ms(2_100)), "the first was passed over, the others are on their way");
+        assert_eq!(late(2_100, 100, 2_100), (2, Time::NEVER), "it sends no more");
+    }
+
+    #[test]
+    fn what_was_asked_before_it_was_published_is_not_overtaken_by_what_was_asked_later() {
+        let mut requests = Requests::default();
+        requests.asked_cache(seq(5), CACHE, Time::NEVER, ms(1_000));
+        let mut late = |now, reached| {
+            let cache = CachePace { fresh: ms(now + 1_000), reached: ms(reached), sends_until: ms(now + 500) };
+            let mut late = Vec::new();
+            requests.expire(ms(now), seq(9), cache, &mut late);
+            late.len()
+        };
+        assert_eq!(late(1_000, 900), 0);
+        assert_eq!(late(1_500, 999), 0);
+        assert_eq!(late(2_000, 1_001), 1, "it has been published for long, and what was asked for since has come");
+    }
+
+    #[test]
+    fn the_answer_to_a_first_request_does_not_stand_for_the_second() {
+        let mut requests = Requests::default();
+        requests.asked_cache(seq(5), CACHE, ms(0), ms(1_000));
+        assert_eq!(requests.asked_cache_at(seq(5)), Some(ms(0)));
+        assert_eq!(expired(&mut requests, 1_000, 9, 2_000), [Expired::Cache]);
+        requests.asked_cache(seq(5), CACHE, ms(1_000), ms(2_000));
+        assert_eq!(requests.asked_cache_at(seq(5)), Some(Time::NEVER));
+    }
+
+    #[test]
     fn what_is_open_or_held_off_is_taken() {
         let mut requests = Requests::default();
         requests.asked_partner(seq(5), A, ms(0), ms(100));
-        requests.asked_cache(seq(7), CACHE, ms(100));
+        requests.asked_cache(seq(7), CACHE, ms(0), ms(100));
         requests.hold_off(seq(9), ms(50));
         let taken = |requests: &Requests, now| requests.taken(seq(4), ms(now)).iter().collect::<Vec<_>>();
         assert_eq!(taken(&requests, 49), [1, 3, 5]);
@@ -342,7 +417,7 @@ mod tests {
     fn the_last_resort_does_not_end_the_request_at_the_partner() {
         let mut requests = Requests::default();
         requests.asked_partner(seq(5), A, ms(0), ms(100));
-        requests.asked_cache(seq(5), CACHE, ms(100));
+        requests.asked_cache(seq(5), CACHE, ms(0), ms(100));
         assert!(requests.given_up(CACHE, seq(5), true));
         assert!(requests.is_open_at_partner(seq(5)) && !requests.is_open_at_cache(seq(5)));
         assert_eq!(requests.arrived(CACHE, seq(5)), Some(A), "the cache was quicker");
@@ -364,7 +439,7 @@ mod tests {
     fn a_dead_link_frees_its_chunks() {
         let mut requests = Requests::default();
         requests.asked_partner(seq(5), A, ms(0), ms(100));
-        requests.asked_cache(seq(6), CACHE, ms(100));
+        requests.asked_cache(seq(6), CACHE, ms(0), ms(100));
         requests.drop_partner(A);
         requests.drop_cache(CACHE);
         assert!(!requests.is_open(seq(5)) && !requests.is_open(seq(6)) && requests.owed.is_empty());

@@ -15,7 +15,7 @@ use super::event::LinkId;
 use super::follow::{Follow, sub_of};
 use super::partners::Partners;
 use super::request_rate::equation_four;
-use super::requests::{Expired, Requests, request_frames};
+use super::requests::{CachePace, Expired, Requests, request_frames};
 use super::slots::Slots;
 use super::turn::Turn;
 use super::view::View;
@@ -24,7 +24,7 @@ use crate::limits::WINDOW_CHUNKS;
 use crate::peer_id::Tier;
 use crate::prng::Prng;
 use crate::time::{Span, Time};
-use crate::units::{CHUNK_SPAN, ChunkSeq};
+use crate::units::ChunkSeq;
 use crate::wire::BufferMap;
 use crate::wire::exchange::Have;
 
@@ -94,6 +94,9 @@ pub(super) struct Scheduler {
     /// How often the cache was late of late. Who asks a busy one again each second gets everything twice, and so busies it
     /// for good.
     cache_late: u32,
+    /// When the cache's last chunk came, and the newest moment at which one of those that came was asked for.
+    cache_came: Time,
+    cache_reached: Time,
     scratch: Scratch,
 }
 
@@ -148,8 +151,10 @@ impl Scheduler {
         cache: &mut CacheLink,
         struck: &mut Vec<LinkId>,
     ) {
-        let cache_deadline = t.now.after(self.cache_patience(t.tuning()));
-        self.requests.expire(t.now, view.head.newest(), cache_deadline, &mut self.scratch.late);
+        let patience = self.cache_patience(t.tuning());
+        let (fresh, sends_until) = (t.now.after(patience), self.cache_came.after(patience));
+        let pace = CachePace { fresh, reached: self.cache_reached, sends_until };
+        self.requests.expire(t.now, view.head.newest(), pace, &mut self.scratch.late);
         let mut late_at_cache = false;
         for late in self.scratch.late.drain(..) {
             match late {
@@ -175,9 +180,15 @@ impl Scheduler {
         self.cache_late = (self.cache_late + u32::from(late_at_cache)).min(CACHE_DOUBLINGS_MAX);
     }
 
-    /// A chunk that was open at the cache has come from there.
-    pub(super) const fn cache_was_in_time(&mut self) {
-        self.cache_late = self.cache_late.saturating_sub(1);
+    /// A chunk has come from the cache; `asked`: when it was asked for, if it was open there.
+    pub(super) fn cache_sent(&mut self, now: Time, asked: Option<Time>) {
+        self.cache_came = now;
+        if let Some(asked) = asked {
+            if asked < Time::NEVER {
+                self.cache_reached = self.cache_reached.max(asked);
+            }
+            self.cache_late = self.cache_late.saturating_sub(1);
+        }
     }
 
     /// A partner's news. What it leads in comes of itself and is waited for like a chunk that was asked for; where nobody
@@ -368,15 +379,17 @@ impl Scheduler {
                 self.follow.behind(t, seq);
             }
             *(if last_resort { &mut t.stats.requests_last_resort } else { &mut t.stats.requests_seed }) += 1;
-            self.requests.asked_cache(seq, link, deadline);
+            let at = if seq > view.head.newest() { Time::NEVER } else { t.now };
+            self.requests.asked_cache(seq, link, at, deadline);
             seqs.push(seq);
         }
         cache.request(t, view.stream, seqs);
     }
 }
 
-/// Chunks between two tries of a chunk whose epoch has no key.
-pub(super) const UNKNOWN_EPOCH_PAUSE: Span = CHUNK_SPAN;
+/// Between two tries of a chunk whose epoch has no key: as often as keys are asked for. When they come it is tried at once; one
+/// that comes before them is thrown away, and delays them where the downlink is slow.
+pub(super) const UNKNOWN_EPOCH_PAUSE: Span = Span::from_secs(1);
 
 #[cfg(test)]
 mod tests {

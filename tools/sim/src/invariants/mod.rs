@@ -113,6 +113,8 @@ pub enum Fact {
         after: Span,
         /// For how long it has been shown nothing.
         still: Span,
+        /// It has played since, holds what comes next, and waits until that has had the play delay to travel.
+        regains: bool,
     },
     /// The sums of all peers and of the network, chunk bytes between peers.
     Accounts(Accounts),

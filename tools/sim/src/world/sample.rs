@@ -1,8 +1,10 @@
 //! What is looked at each second, and the report in the end.
 
 use cache_core::proto::index::IndexBounds;
+use cache_core::proto::peer::{Snapshot, State, Tuning};
 use cache_core::proto::route::ids::IdsConfig;
 use cache_core::time::{Span, Time};
+use cache_core::units::CHUNK_SPAN;
 
 use super::World;
 use super::event::Event;
@@ -186,18 +188,19 @@ impl World {
     /// Who does not play after the last fault, those who have just come excepted.
     fn check_recovery(&mut self, over: Time) {
         let now = self.fabric.now;
+        let (since, tuning) = (now.since(over), &self.scenario.peer);
         let mut standing = Vec::new();
         for node in &self.alive {
             let at = (*node - self.first_peer) as usize;
             let Some(peer) = &mut self.peers[at] else { continue };
             let still = peer.quality().standing(now);
             if peer.arrived.after(WITHIN) <= now && still > Span::ZERO {
-                standing.push((*node, still));
+                standing.push((*node, still, regains(&peer.machine().snapshot(now), still, since, tuning)));
             }
         }
         standing.sort_unstable();
-        for (node, still) in standing {
-            self.fabric.fact(Fact::Standing { node, after: now.since(over), still });
+        for (node, still, regains) in standing {
+            self.fabric.fact(Fact::Standing { node, after: since, still, regains });
         }
     }
 
@@ -224,9 +227,44 @@ impl World {
     }
 }
 
+/// Whether a viewer that has been shown nothing for `still` has played since the last fault was over, `since` ago, holds as many
+/// chunks in a row as play-out goes on with, and waits for its lag.
+fn regains(snapshot: &Snapshot, still: Span, since: Span, tuning: &Tuning) -> bool {
+    let enough = snapshot.buffer_ms >= CHUNK_SPAN.times(tuning.startup_chunks).millis();
+    let waits = snapshot.state == State::Playing && still <= Span::from_millis(tuning.play_delay_ms);
+    still < since && enough && waits
+}
+
 #[cfg(test)]
 mod tests {
+    use cache_core::peer_id::PeerId;
+    use cache_core::units::ChunkSeq;
+
     use super::*;
+
+    #[test]
+    fn who_waits_for_its_lag_has_its_next_chunks_and_has_played_since() {
+        let ms = Span::from_millis;
+        let snapshot = Snapshot {
+            peer_id: PeerId::NONE,
+            domain: None,
+            seen: None,
+            state: State::Playing,
+            position: ChunkSeq::FIRST,
+            head: ChunkSeq::FIRST,
+            buffer_ms: 600,
+            partners: 0,
+            members: 0,
+            size: 0,
+            cache: None,
+        };
+        let tuning = Tuning { startup_chunks: 3, play_delay_ms: 6_000, ..Tuning::default() };
+        let see = |snapshot: &Snapshot, still| regains(snapshot, ms(still), ms(10_300), &tuning);
+        assert!(see(&snapshot, 4_000) && !see(&snapshot, 6_100), "longer than the play delay");
+        assert!(!regains(&snapshot, ms(4_000), ms(4_000), &tuning), "it stood when the fault was over");
+        assert!(!see(&Snapshot { buffer_ms: 400, ..snapshot.clone() }, 4_000), "it has not enough");
+        assert!(!see(&Snapshot { state: State::Stalled, ..snapshot }, 4_000), "it does not wait");
+    }
 
     #[test]
     fn a_queue_is_measured_by_the_most_links_and_the_slowest_rate_since_it_was_empty() {

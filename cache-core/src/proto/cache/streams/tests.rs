@@ -192,6 +192,19 @@ fn a_publisher_taken_over_elsewhere_makes_way_for_a_pull() {
 }
 
 #[test]
+fn a_silent_publisher_makes_way_for_a_pull_of_its_own_term_only() {
+    let mut rig = Rig::new();
+    let (publisher, _) = rig.publish(3).expect("open");
+    rig.chunk(publisher, 3, 0, false);
+    assert_eq!(rig.wait(), [Changed(ID)], "stalled");
+    let name = StreamName::new("news").expect("a name");
+    let mut pull = |epoch| rig.table.open_pull(rig.now, ID, &name, Epoch(epoch), &mut rig.out).expect("room");
+    assert_eq!(pull(2), None);
+    assert!(pull(3).is_some(), "the index says that it goes on elsewhere");
+    assert_eq!(rig.taken(), [Dismiss { stream: ID, tenure: publisher }]);
+}
+
+#[test]
 fn the_table_is_bounded() {
     let mut rig = Rig::new();
     for n in 0..3u64 {
