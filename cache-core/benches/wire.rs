@@ -64,7 +64,7 @@ fn wire(c: &mut Criterion) {
     let have = Have { seqs: List::first_of((0..4).map(|n| ChunkSeq::new(1_000_000 + n))) };
     there_and_back(&mut group, "Have of 4", &have.into());
     let runs = List::first_of((0..3).map(|n| Run { first: ChunkSeq::new(1_000_000 + 10 * n), count: 4 }));
-    there_and_back(&mut group, "Request of 3 runs", &Request { stream: StreamId(7), runs }.into());
+    there_and_back(&mut group, "Request of 3 runs", &Request { stream: StreamId(7), runs, within_ms: 900 }.into());
 
     let header = header();
     group.bench_function("encode a chunk's prefix", |b| b.iter(|| chunk_prefix(black_box(&header))));

@@ -94,6 +94,7 @@ fn frames() -> Vec<Frame> {
         Request {
             stream: STREAM,
             runs: List::first_of([Run { first: seq(65_538), count: 2 }, Run { first: seq(65_600), count: 1 }]),
+            within_ms: 1_200,
         }
         .into(),
         Unavailable { stream: STREAM, reason: RefusalReason::Gone, first: seq(12), count: 3 }.into(),

@@ -175,6 +175,6 @@ fn answer(
 /// Asks for the next `count` chunks.
 fn ask(stream: StreamId, next: &mut ChunkSeq, count: u16, out: &mut Vec<u8>) {
     let runs = List::first_of([Run { first: *next, count }]);
-    Frame::from(Request { stream, runs }).encode(out);
+    Frame::from(Request { stream, runs, within_ms: 0 }).encode(out);
     *next = next.ahead(u64::from(count));
 }

@@ -3,6 +3,8 @@
 //! Addresses are drawn while it runs, which costs about a nanosecond each: a list of them would take its share of the
 //! cache. "random" are all addresses alike; "skewed" are nine times of ten one of 10 000.
 
+#![allow(clippy::disallowed_methods, reason = "it measures")]
+
 #[path = "../../tests/address_kit/mod.rs"]
 mod address_kit;
 mod rivals;

@@ -140,6 +140,9 @@ wire_struct! {
         pub stream: StreamId,
         /// What is asked for.
         pub runs: List<Run, RUNS_PER_REQUEST_MAX>,
+        /// How long the sender waits for each of them, in milliseconds; 0: it does not say. A peer refuses what it cannot have
+        /// sent by then, instead of sending it in vain. Caches pass over it.
+        pub within_ms: u16,
     }
 }
 

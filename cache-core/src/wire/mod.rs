@@ -31,4 +31,4 @@ pub use refusal::{RefusalReason, Refused};
 
 /// The wire version, in every frame and datagram. It changes when a message of one version cannot be read as one of
 /// the other; new kinds alone do not change it, a program that does not know a kind refuses that message.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;

@@ -147,7 +147,7 @@ any_struct! {
     Gossip { map }
     Have { seqs }
     Run { first, count }
-    Request { stream, runs }
+    Request { stream, runs, within_ms }
     Unavailable { stream, reason, first, count }
     PartnersQuery {}
     Partners { peers }

@@ -112,7 +112,7 @@ impl Viewer {
     /// The whole frame of a chunk; `None` when the cache does not have it.
     pub fn fetch(&mut self, seq: u64) -> Option<Vec<u8>> {
         let runs = List::first_of([Run { first: ChunkSeq::new(seq), count: 1 }]);
-        send(&mut self.socket, Request { stream: self.stream, runs }.into());
+        send(&mut self.socket, Request { stream: self.stream, runs, within_ms: 0 }.into());
         let mut frame = vec![0; FRAME_HEAD_BYTES];
         self.socket.read_exact(&mut frame).expect("a frame");
         let head = FrameHead::decode(frame.first_chunk().expect("its head")).expect("a head");

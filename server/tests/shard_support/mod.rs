@@ -258,7 +258,7 @@ impl Client {
 
     pub fn request(&mut self, stream: StreamId, runs: &[(u64, u16)]) {
         let runs = runs.iter().map(|&(first, count)| Run { first: seq(first), count });
-        self.send(Request { stream, runs: List::first_of(runs) });
+        self.send(Request { stream, runs: List::first_of(runs), within_ms: 0 });
     }
 
     pub fn subscribe(&mut self, stream: StreamId, from: u64) {

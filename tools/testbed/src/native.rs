@@ -50,7 +50,7 @@ impl CacheLink {
     /// Fetches one chunk; `None` when the cache says that it does not have it. One that is yet to come is waited for.
     pub fn chunk_if_there(&mut self, seq: u64) -> Result<Option<(ChunkHeader, Vec<u8>)>> {
         let runs = List::first_of([Run { first: ChunkSeq::new(seq), count: 1 }]);
-        say(&mut self.socket, Request { stream: self.info.stream, runs })?;
+        say(&mut self.socket, Request { stream: self.info.stream, runs, within_ms: 0 })?;
         match hear(&mut self.socket)? {
             Heard::Chunk(header, payload) => Ok(Some((*header, payload))),
             Heard::Frame(Frame::Unavailable(_)) => Ok(None),

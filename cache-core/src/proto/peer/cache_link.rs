@@ -280,7 +280,7 @@ impl CacheLink {
     /// Asks the open cache for `seqs`, ascending.
     pub(super) fn request(&self, t: &mut Turn<'_>, stream: StreamId, seqs: &[ChunkSeq]) {
         if let Some(link) = self.open() {
-            request_frames(stream, seqs).into_iter().for_each(|frame| t.send(link, frame));
+            request_frames(stream, seqs, Span::ZERO).into_iter().for_each(|frame| t.send(link, frame));
         }
     }
 

@@ -164,6 +164,9 @@ impl Conductor {
             self.servers_said(t, said);
         }
         self.near.partners.flush(t);
+        if self.upload.would_send(t) {
+            self.near.partners.flush_now(t);
+        }
         while let (Some((link, seq)), Some(w)) = (self.near.partners.take_push(), &self.watching) {
             self.stirred = true;
             self.upload.push(t, link, seq, self.stream, &w.buffer);
@@ -366,14 +369,16 @@ impl Conductor {
         self.stirred = true;
         let Some(partner) = self.near.partners.get_mut(link) else { return };
         for seq in run(said) {
-            self.scheduler.requests.settle(link, seq);
-            if self.scheduler.requests.given_up(link, seq, false) {
+            if !self.scheduler.requests.settle(link, seq) {
+                continue;
+            }
+            let in_time = self.scheduler.requests.given_up(link, seq, false);
+            partner.refused(seq, in_time, said.reason == RefusalReason::Busy);
+            if in_time {
                 t.stats.unavailable += 1;
                 if self.scheduler.follow.is_led_by(link, seq) {
                     self.scheduler.follow.behind(t, seq);
                 }
-                partner.rate.failed();
-                partner.map.set(seq, false);
             }
         }
     }
@@ -496,7 +501,7 @@ impl Conductor {
                 self.scheduler.came(t, link, seq, true);
                 t.stats.chunks_verified += 1;
                 t.out.push(Output::Keep { seq });
-                self.near.partners.announce(t, seq);
+                self.near.partners.announce(t, seq, self.upload.busy(t.now));
                 // Who holds it is not told by the announcement, and need not send it.
                 for other in self.scheduler.requests.owing(seq).filter(|other| self.near.partners.has(*other)) {
                     t.send(other, Have { seqs: List::first_of([seq]) });

@@ -27,6 +27,9 @@ use crate::wire::{BufferMap, List, RefusalReason, WireBufferMap};
 /// Questions for partners are answered, and asked, this often at most per link. Our guess.
 const QUERY_PERIOD: Span = Span::from_secs(1);
 
+/// Longest that news wait for an uplink that is busy. Our guess: a gossip period.
+const ANNOUNCED_WITH: Span = Span::from_secs(1);
+
 /// Chunks in a row that nobody asked for, after which a partner is left. Our guess: what late answers to requests that
 /// were repeated bring at most; each costs a signature's check.
 const UNASKED_MAX: u32 = 16;
@@ -92,6 +95,26 @@ impl Partner {
         if in_time {
             self.rate.completed();
         }
+    }
+
+    /// It has delivered, and owes no answer: what it does not refuse it sends in the time that it was told.
+    pub(super) const fn keeps_its_word(&self) -> bool {
+        self.strikes == 0 && self.delivery.mean().is_some()
+    }
+
+    /// It said that it cannot give a chunk that it was asked for; `in_time`: before the request was given up. Who has
+    /// delivered, and is `busy` now, has not failed: it is to be asked for the next one.
+    pub(super) fn refused(&mut self, seq: ChunkSeq, in_time: bool, busy: bool) {
+        self.strikes = 0;
+        if !in_time {
+            return;
+        }
+        if busy && self.delivery.mean().is_some() {
+            self.rate.withdrawn();
+        } else {
+            self.rate.failed();
+        }
+        self.map.set(seq, false);
     }
 
     /// It sent a good chunk that nobody asked for. Whether that was one too many.
@@ -162,6 +185,12 @@ impl Partners {
         self.up.get(link).map(|partner| (*link, partner.dialled))
     }
 
+    /// The best tier that half of them reach. Who has few of its own city or area has its near ones where most are.
+    pub(super) fn near(&self, me: PeerId) -> Tier {
+        let reach = |tier: &Tier| self.ids().filter(|id| me.tier(*id) >= *tier).count() * 2 >= self.len();
+        self.ids().map(|id| me.tier(id)).filter(reach).max().unwrap_or(Tier::ELSEWHERE)
+    }
+
     /// Whether one of them is in a farther tier than `nearest`.
     pub(super) fn any_outside(&self, me: PeerId, nearest: Tier) -> bool {
         self.ids.values().any(|id| me.tier(*id) < nearest)
@@ -223,13 +252,15 @@ impl Partners {
         }
     }
 
-    /// A new chunk is held: partners are told by [`Partners::flush`], soon after the announcement before.
-    pub(super) fn announce(&mut self, t: &Turn<'_>, seq: ChunkSeq) {
+    /// A new chunk is held: partners are told by [`Partners::flush`], soon after the announcement before. For so long the uplink is
+    /// `busy`: what was said now would not leave earlier.
+    pub(super) fn announce(&mut self, t: &Turn<'_>, seq: ChunkSeq, busy: Span) {
         if self.fresh.len() < WINDOW_CHUNKS as usize {
             self.fresh.push(seq);
         }
         if self.announce_at.is_none() {
-            self.announce_at = Some(self.announced.after(Span::from_millis(t.tuning().announce_ms)).max(t.now));
+            let again = self.announced.after(Span::from_millis(t.tuning().announce_ms));
+            self.announce_at = Some(again.max(t.now.after(busy.min(ANNOUNCED_WITH))));
         }
     }
 
@@ -265,7 +296,14 @@ impl Partners {
     /// Tells each partner of the new chunks that it does not hold itself and has not played. Who follows is to be sent them
     /// next ([`Partners::take_push`]).
     pub(super) fn flush(&mut self, t: &mut Turn<'_>) {
-        if self.announce_at.is_none_or(|at| at > t.now) {
+        if self.announce_at.is_some_and(|at| at <= t.now) {
+            self.flush_now(t);
+        }
+    }
+
+    /// The same before its time, as what is sent next would stand in front of it.
+    pub(super) fn flush_now(&mut self, t: &mut Turn<'_>) {
+        if self.fresh.is_empty() {
             return;
         }
         (self.announced, self.announce_at) = (t.now, None);
@@ -382,18 +420,58 @@ mod tests {
     }
 
     #[test]
+    fn one_partner_of_the_own_area_does_not_make_all_others_far() {
+        let mut world = TestWorld::new(Tuning::default());
+        let place = |area: u64, node: u64| id(area << 16 | node);
+        let near = |world: &mut TestWorld, ids: &[PeerId]| {
+            let mut partners = Partners::default();
+            for (n, id) in (1..).zip(ids) {
+                let addr = SocketAddr::from(([127, 0, 0, 1], n as u16));
+                let mut t = world.turn();
+                let partner = Partner::new(&t, (*id, Some(addr)), addr, true);
+                partners.add(&mut t, LinkId(n), partner, &BufferMap::new(ChunkSeq::new(100)));
+            }
+            partners.near(place(1, 9))
+        };
+        let (own, other) = (place(1, 9).tier(place(1, 1)), place(1, 9).tier(place(2, 1)));
+        assert!(own > other);
+        assert_eq!(near(&mut world, &[place(1, 1), place(2, 2), place(2, 3)]), other);
+        assert_eq!(near(&mut world, &[place(1, 1), place(1, 2), place(2, 3)]), own);
+        assert_eq!(near(&mut world, &[place(1, 1), place(2, 2)]), own, "half of them");
+        assert_eq!(near(&mut world, &[]), Tier::ELSEWHERE);
+    }
+
+    #[test]
+    fn who_has_delivered_is_asked_again_when_it_is_busy_and_who_has_not_is_muted() {
+        for delivered in [true, false] {
+            let mut world = TestWorld::new(Tuning::default());
+            let mut partners = partners(&mut world, 1);
+            let partner = partners.get_mut(LinkId(1)).expect("there");
+            if delivered {
+                partner.delivered(ChunkSeq::new(1), true, Some(Span::from_millis(100)));
+                partner.rate.roll(world.now, &world.config.tuning, 16);
+            }
+            partner.strikes = 2;
+            partner.rate.asked();
+            partner.refused(ChunkSeq::new(100), true, true);
+            partner.rate.roll(world.now, &world.config.tuning, 16);
+            assert_eq!((partner.rate.room() > 0, partner.strikes), (delivered, 0), "delivered: {delivered}");
+        }
+    }
+
+    #[test]
     fn a_partner_is_told_only_of_what_it_does_not_hold() {
         let mut world = TestWorld::new(Tuning::default());
         let mut partners = partners(&mut world, 2);
         let window = BufferMap::new(ChunkSeq::new(100));
         let have = Have { seqs: List::first_of([ChunkSeq::new(110)]) };
         partners.have(LinkId(1), &have, &window);
-        partners.announce(&world.turn(), ChunkSeq::new(110));
+        partners.announce(&world.turn(), ChunkSeq::new(110), Span::ZERO);
         partners.flush(&mut world.turn());
         assert_eq!(frames(&mut world), [(2, "Have")]);
         // What comes at once behind it waits for a tenth of a second.
-        partners.announce(&world.turn(), ChunkSeq::new(111));
-        partners.announce(&world.turn(), ChunkSeq::new(112));
+        partners.announce(&world.turn(), ChunkSeq::new(111), Span::ZERO);
+        partners.announce(&world.turn(), ChunkSeq::new(112), Span::ZERO);
         partners.flush(&mut world.turn());
         assert_eq!((frames(&mut world).len(), partners.flush_at()), (0, world.now.after(Span::from_millis(100))));
         world.pass(100);
@@ -410,7 +488,7 @@ mod tests {
             partners.get_mut(LinkId(link)).expect("there").followed = sub_of(ChunkSeq::new(112));
         }
         partners.have(LinkId(2), &Have { seqs: List::first_of([ChunkSeq::new(112)]) }, &window);
-        [111, 112, 113].into_iter().for_each(|n| partners.announce(&world.turn(), ChunkSeq::new(n)));
+        [111, 112, 113].into_iter().for_each(|n| partners.announce(&world.turn(), ChunkSeq::new(n), Span::ZERO));
         partners.flush(&mut world.turn());
         let pushes: Vec<_> = std::iter::from_fn(|| partners.take_push()).collect();
         assert_eq!(pushes, [(LinkId(1), ChunkSeq::new(112))]);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::event::LinkId;
 use super::slots::Slots;
 use crate::limits::{RUNS_PER_REQUEST_MAX, WINDOW_CHUNKS};
-use crate::time::Time;
+use crate::time::{Span, Time};
 use crate::units::{ChunkSeq, StreamId};
 use crate::wire::List;
 use crate::wire::exchange::{Request, Run};
@@ -300,8 +300,9 @@ impl Requests {
     }
 }
 
-/// `seqs` (ascending) as request frames, runs put together.
-pub(super) fn request_frames(stream: StreamId, seqs: &[ChunkSeq]) -> Vec<Request> {
+/// `seqs` (ascending) as request frames, runs put together. `within`: how long each is waited for; zero says nothing of it.
+pub(super) fn request_frames(stream: StreamId, seqs: &[ChunkSeq], within: Span) -> Vec<Request> {
+    let within_ms = u16::try_from(within.millis()).unwrap_or(u16::MAX);
     let mut runs: Vec<Run> = Vec::new();
     for seq in seqs {
         match runs.last_mut() {
@@ -312,7 +313,7 @@ pub(super) fn request_frames(stream: StreamId, seqs: &[ChunkSeq]) -> Vec<Request
         }
     }
     runs.chunks(RUNS_PER_REQUEST_MAX)
-        .map(|runs| Request { stream, runs: List::first_of(runs.iter().cloned()) })
+        .map(|runs| Request { stream, runs: List::first_of(runs.iter().cloned()), within_ms })
         .collect()
 }
 
@@ -448,10 +449,10 @@ mod tests {
     #[test]
     fn neighbouring_chunks_are_one_run() {
         let seqs: Vec<_> = [1, 2, 3, 7, 9, 10].map(seq).into();
-        let frames = request_frames(StreamId(1), &seqs);
+        let frames = request_frames(StreamId(1), &seqs, Span::ZERO);
         let runs: Vec<_> = frames[0].runs.iter().map(|r| (r.first.get(), r.count)).collect();
         assert_eq!(runs, [(1, 3), (7, 1), (9, 2)]);
         let scattered: Vec<_> = (0..100).map(|n| seq(n * 2)).collect();
-        assert_eq!(request_frames(StreamId(1), &scattered).len(), 4, "100 runs in frames of 32");
+        assert_eq!(request_frames(StreamId(1), &scattered, Span::ZERO).len(), 4, "100 runs in frames of 32");
     }
 }

@@ -21,7 +21,6 @@ use super::turn::Turn;
 use super::view::View;
 use super::{rarest, seeding, urgent};
 use crate::limits::WINDOW_CHUNKS;
-use crate::peer_id::Tier;
 use crate::prng::Prng;
 use crate::time::{Span, Time};
 use crate::units::ChunkSeq;
@@ -97,6 +96,7 @@ pub(super) struct Scheduler {
     /// When the cache's last chunk came, and the newest moment at which one of those that came was asked for.
     cache_came: Time,
     cache_reached: Time,
+    scarcity: seeding::Scarcity,
     scratch: Scratch,
 }
 
@@ -204,9 +204,9 @@ impl Scheduler {
         if !t.tuning().push {
             return;
         }
-        let nearest = partners.ids().map(|id| view.me.tier(id)).max().unwrap_or(Tier::ELSEWHERE);
+        let near = partners.near(view.me);
         let Some(partner) = partners.get_mut(link) else { return };
-        let good = partner.strikes == 0 && partner.delivery.mean().is_some() && view.me.tier(partner.id) == nearest;
+        let good = partner.keeps_its_word() && view.me.tier(partner.id) >= near;
         let (buffer, window) = (view.buffer, view.buffer.position()..view.buffer.end());
         for seq in have.seqs.iter().copied().filter(|seq| buffer.map().slot(*seq).is_some()) {
             let lacked = window.contains(&seq) && !buffer.map().holds(seq);
@@ -250,6 +250,9 @@ impl Scheduler {
         if self.next_period <= t.now {
             self.next_period = t.in_ms(t.tuning().request_period_ms);
             let tuning = t.tuning();
+            if !view.playout.is_waiting() {
+                self.scarcity.roll(Span::from_millis(tuning.request_period_ms));
+            }
             let ahead = view.head.estimate(t.now).ahead(tuning.seed_ahead_chunks + 1).since(self.base).unwrap_or(0);
             let needed = missing.and(Slots::range(0, ahead)).count();
             let high = equation_four(tuning.request_share, needed, partners.len(), tuning.request_floor);
@@ -267,11 +270,11 @@ impl Scheduler {
     ) {
         // What has little time left is the cache's.
         let position = view.buffer.position().since(self.base).unwrap_or(0);
+        let pace = view.pace(t);
         let mut first = 0;
         if cache_is_open {
-            let reserve = view.pace(t).reserve;
             first = position;
-            while first < WINDOW_CHUNKS && view.needs_cache(self.base.ahead(first), reserve, false, t.now) {
+            while first < WINDOW_CHUNKS && view.needs_cache(self.base.ahead(first), pace.reserve, false, t.now) {
                 first += 1;
             }
         }
@@ -283,7 +286,7 @@ impl Scheduler {
             return;
         }
         // A partner in a farther tier gives what the nearer ones have not got when its time comes.
-        let nearest = partners.ids().map(|id| view.me.tier(id)).max().unwrap_or(Tier::ELSEWHERE);
+        let near = partners.near(view.me);
         let mut far_until = None;
         let Scratch { sources, order, chosen, seqs, .. } = &mut self.scratch;
         sources.clear();
@@ -292,7 +295,7 @@ impl Scheduler {
             if room == 0 {
                 return None;
             }
-            let wanted = if view.me.tier(partner.id) < nearest {
+            let wanted = if view.me.tier(partner.id) < near {
                 let far_until = *far_until.get_or_insert_with(|| view.far_until(t, first, self.base));
                 wanted.and(Slots::range(first, far_until))
             } else {
@@ -317,13 +320,19 @@ impl Scheduler {
         choose(order, sources, t.rng, chosen);
         self.waits_for_room = chosen.len() < wanted.count();
         chosen.sort_unstable();
+        let least = urgent::least_for_cache(pace.reserve, pace.takes).plus(view.uplink_busy);
         for asked in chosen.chunk_by(|a, b| a.0 == b.0) {
             let link = asked[0].0;
             let Some(partner) = partners.get_mut(link) else { continue };
             seqs.clear();
+            let mut shortest = Span::from_secs(60);
             for (_, slot) in asked {
                 let seq = self.base.ahead(*slot);
-                let patience = urgent::patience(view.left(seq, t.now), partner.delivery.at_most(), t.tuning());
+                let left = view.left(seq, t.now);
+                let usual = partner.delivery.at_most();
+                let word = partner.keeps_its_word().then(|| urgent::patience_with_word(left, least, t.tuning()));
+                let patience = word.flatten().unwrap_or_else(|| urgent::patience(left, usual, t.tuning()));
+                shortest = shortest.min(patience);
                 self.requests.asked_partner(seq, link, t.now, t.now.after(patience));
                 if !self.follow.is_led_by(link, seq) {
                     self.follow.behind(t, seq);
@@ -332,7 +341,8 @@ impl Scheduler {
                 t.stats.requests_to_peers += 1;
                 seqs.push(seq);
             }
-            request_frames(view.stream, seqs).into_iter().for_each(|frame| t.send(link, frame));
+            let within = urgent::within(shortest, view.uplink_busy);
+            request_frames(view.stream, seqs, within).into_iter().for_each(|frame| t.send(link, frame));
         }
         let asked = chosen.iter().fold(Slots::NONE, |mut all, (_, slot)| {
             all.insert(*slot);
@@ -357,6 +367,7 @@ impl Scheduler {
         let ahead = newest.ahead(t.tuning().seed_ahead_chunks + 1).since(self.base).unwrap_or(0);
         let mut open = self.requests.open_at_cache();
         let deadline = t.now.after(self.cache_patience(t.tuning()));
+        let more = self.scarcity.more(partners.len() + view.members.len());
         let seqs = &mut self.scratch.seqs;
         seqs.clear();
         let not_for_cache = self.requests.not_for_cache(self.base, t.now);
@@ -367,7 +378,7 @@ impl Scheduler {
             let last_resort = seq <= newest && view.needs_cache(seq, pace.reserve, in_hand, t.now);
             let may_seed = !at_partner && !announced.contains(slot);
             let stands_for = if t.tuning().push { seeding::representative(seq) } else { seq };
-            if !(last_resort || may_seed && view.seeds(seq, stands_for, partners, pace.seed_step, t.now)) {
+            if !(last_resort || may_seed && view.seeds(seq, stands_for, partners, (pace.seed_step, more), t.now)) {
                 continue;
             }
             if open >= CACHE_OPEN_MAX {
@@ -376,6 +387,7 @@ impl Scheduler {
             }
             open += 1;
             if last_resort {
+                self.scarcity.asked_late();
                 self.follow.behind(t, seq);
             }
             *(if last_resort { &mut t.stats.requests_last_resort } else { &mut t.stats.requests_seed }) += 1;

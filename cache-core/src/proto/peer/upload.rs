@@ -3,7 +3,8 @@
 //! Each partner has a short queue of its own, served round robin, so that a greedy one waits for itself. At most two
 //! chunks per link are with the driver at once (our guess: one being sent, one ready), and of all links together what the
 //! uplink carries in `AHEAD_MAX`; the rest wait here, where they can still be refused. What would wait too long is refused at
-//! once, so that it can be asked of somebody else in time: a late chunk is sent for nothing. No chunk is sent twice to a
+//! once, so that it can be asked of somebody else in time, and so is what would come later than its asker says that it waits:
+//! a late chunk is sent for nothing. No chunk is sent twice to a
 //! link at the same time. Chunks that are pushed wait and are refused like those that were asked for, but later.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -39,6 +40,10 @@ const STUCK_MAX: Span = Span::from_secs(4);
 
 /// Shortest time over which the uplink is measured. Our guess.
 const MEASURED_MIN: Span = Span::from_millis(100);
+
+/// A chunk waits as long as one and a half take through the uplink, when that is more than configured (our guess): so one waits
+/// when another has left, however slow the uplink is, and it never rests.
+const PATIENCE_CHUNKS: (u64, u64) = (3, 2);
 
 /// How much longer a pushed chunk may wait than one that was asked for. Our guess: it is refused to somebody who has waited for
 /// nobody else, and early.
@@ -118,6 +123,7 @@ impl Upload {
         }
         let mut refused = Refusals { stream, link, run: None };
         let mut left = WINDOW_CHUNKS;
+        let within = (request.within_ms > 0).then(|| Span::from_millis(request.within_ms.into()));
         for run in request.runs.iter() {
             for offset in 0..u64::from(run.count).min(WINDOW_CHUNKS) {
                 if left == 0 {
@@ -127,7 +133,7 @@ impl Upload {
                 }
                 left -= 1;
                 let seq = run.first.ahead(offset);
-                if let Err(reason) = self.queue(t, link, seq, buffer, 1) {
+                if let Err(reason) = self.queue(t, link, seq, buffer, (1, within)) {
                     refused.add(t, reason, seq);
                 }
             }
@@ -144,7 +150,7 @@ impl Upload {
         stream: StreamId,
         buffer: &PlayBuffer,
     ) {
-        match self.queue(t, link, seq, Some(buffer), PUSH_PATIENCE) {
+        match self.queue(t, link, seq, Some(buffer), (PUSH_PATIENCE, None)) {
             Ok(queued) => t.stats.uploads_pushed += u64::from(queued),
             Err(reason) => {
                 t.stats.pushes_refused += 1;
@@ -164,14 +170,14 @@ impl Upload {
     }
 
     /// Lets a chunk wait for its turn, or says why it is not sent. Whether it did not wait or was being sent already.
-    /// `patience`: how many times the configured one.
+    /// `patience`: how many times the configured one, and how long the asker waits, if it says so.
     fn queue(
         &mut self,
         t: &mut Turn<'_>,
         link: LinkId,
         seq: ChunkSeq,
         buffer: Option<&PlayBuffer>,
-        patience: u64,
+        patience: (u64, Option<Span>),
     ) -> Result<bool, RefusalReason> {
         let held = buffer.and_then(|buffer| buffer.held(seq));
         let Some(held) = held else {
@@ -179,19 +185,23 @@ impl Upload {
             let gone = buffer.is_some_and(|buffer| seq < buffer.position());
             return Err(if gone { RefusalReason::Gone } else { RefusalReason::NotYet });
         };
-        let wait = self.wait(t, link, held.bytes);
+        let (wait, takes) = (self.wait(t, link, held.bytes), self.takes(t.tuning(), held.bytes));
         let queue = self.queues.entry(link).or_default();
         if queue.waiting.iter().any(|(s, _)| *s == seq) || queue.sending.iter().any(|s| s.seq == seq) {
             t.stats.uploads_repeated += 1;
             return Ok(false);
         }
-        let patience = Span::from_millis(t.tuning().upload_patience_ms).times(patience);
-        let in_time = wait <= patience;
+        let (times, within) = patience;
+        let (chunks, of) = PATIENCE_CHUNKS;
+        let slow = Span::from_micros(takes.micros().saturating_mul(chunks) / of);
+        let patience = Span::from_millis(t.tuning().upload_patience_ms).times(times).max(slow);
+        let in_time = wait <= patience && within.is_none_or(|within| wait.plus(takes) <= within);
         if !in_time || queue.waiting.len() >= t.tuning().upload_queue_max {
             t.stats.uploads_over_limit += 1;
             return Err(RefusalReason::Busy);
         }
-        queue.waiting.push_back((seq, t.now.after(patience)));
+        // What was taken is worth a moment more than was reckoned, as long as its asker waits.
+        queue.waiting.push_back((seq, t.now.after(within.map_or(patience, |within| within.minus(takes)))));
         Ok(true)
     }
 
@@ -279,6 +289,17 @@ impl Upload {
         let owed = if t.tuning().upload_kbps == 0 { self.ahead(t.now) } else { self.allowance.min(0).unsigned_abs() };
         let bytes = bytes.saturating_mul(before as u64).saturating_add(owed);
         Span::from_micros(bytes.saturating_mul(1_000_000) / rate)
+    }
+
+    /// How long a chunk of `bytes` takes through the uplink; zero while that is not known.
+    fn takes(&self, tuning: &Tuning, bytes: u64) -> Span {
+        Span::from_micros(bytes.saturating_mul(1_000_000).checked_div(self.rate(tuning)).unwrap_or(0))
+    }
+
+    /// Whether [`Upload::pump`] would hand over a chunk now.
+    pub(super) fn would_send(&mut self, t: &Turn<'_>) -> bool {
+        self.refill(t);
+        self.next_turn(t).is_some()
     }
 
     /// Bytes with the driver that the uplink, not a slow receiver, holds up: those handed to it, less what the uplink has carried
@@ -386,7 +407,7 @@ mod tests {
 
     fn request(runs: &[(u64, u16)]) -> Request {
         let runs = runs.iter().map(|(first, count)| Run { first: ChunkSeq::new(*first), count: *count });
-        Request { stream: STREAM, runs: List::first_of(runs) }
+        Request { stream: STREAM, runs: List::first_of(runs), within_ms: 0 }
     }
 
     /// What was decided: `1>100` a chunk to a link, `1:Gone 100+2` a refusal.
@@ -411,6 +432,37 @@ mod tests {
         let (mut world, mut upload, buffer) = (TestWorld::new(Tuning::default()), Upload::default(), drawn(100, "##"));
         ask(&mut upload, &mut world, &buffer, 1, &[(98, 6)]);
         assert_eq!(said(&mut world), ["1:Gone 98+2", "1:NotYet 102+2", "1>100", "1>101"]);
+    }
+
+    /// An uplink of 400 kbit/s, through which a chunk takes a second, and what it says to a request of one chunk.
+    fn asked_of_a_slow_uplink(
+        upload: &mut Upload,
+        world: &mut TestWorld,
+        link: u32,
+        seq: u64,
+        within_ms: u16,
+    ) -> String {
+        let buffer = drawn(100, "########");
+        let request = Request { within_ms, ..request(&[(seq, 1)]) };
+        upload.request(&mut world.turn(), LinkId(link), &request, STREAM, Some(&buffer));
+        upload.pump(&mut world.turn(), STREAM, &buffer);
+        said(world).concat()
+    }
+
+    #[test]
+    fn what_would_come_later_than_its_asker_waits_is_refused() {
+        let mut world = TestWorld::new(Tuning { upload_kbps: 400, ..Tuning::default() });
+        let mut upload = Upload::default();
+        let mut ask = |link, seq, within_ms| asked_of_a_slow_uplink(&mut upload, &mut world, link, seq, within_ms);
+        assert_eq!(ask(1, 100, 900), "1:Busy 100+1", "a second in 900 ms");
+        assert_eq!(ask(1, 100, 1_100), "1>100");
+        assert_eq!(ask(2, 101, 1_500), "2:Busy 101+1", "one goes before it");
+        assert_eq!(ask(2, 101, 2_500), "", "it waits, though a second is more than upload_patience_ms");
+        assert_eq!(ask(3, 102, 0), "3:Busy 102+1", "one is sent and one waits");
+        world.pass(1_600);
+        upload.sent(&mut world.turn(), LinkId(1), ChunkSeq::new(100));
+        upload.pump(&mut world.turn(), STREAM, &drawn(100, "########"));
+        assert_eq!(said(&mut world), ["2:Busy 101+1"], "its asker waits no longer");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::config::Tuning;
 use super::play_buffer::PlayBuffer;
 use crate::time::Span;
-use crate::units::ChunkSeq;
+use crate::units::{CHUNK_SPAN, ChunkSeq};
 
 /// The first chunk behind the urgent zone.
 pub(super) fn zone_end(buffer: &PlayBuffer, tuning: &Tuning) -> ChunkSeq {
@@ -54,6 +54,40 @@ pub(super) fn patience(left: Span, usual: Option<Span>, tuning: &Tuning) -> Span
     Span::from_millis(wait.clamp(tuning.request_timeout_min_ms, tuning.request_timeout_ms))
 }
 
+/// Most that a partner is waited for that keeps its word, in times of `request_timeout_ms`, and the least time that is left of a
+/// chunk for that. Our guesses: it may die meanwhile; with less time, as always in the low profile, a second try is worth more.
+const PROMISED_MAX: u64 = 3;
+
+/// How long to wait for a partner that answers and has delivered: as long as the cache can still be asked after it, since it
+/// refuses at once what it cannot have sent by then. `least`: what the cache needs. `None` when little time is left.
+pub(super) fn patience_with_word(left: Span, least: Span, tuning: &Tuning) -> Option<Span> {
+    let most = Span::from_millis(tuning.request_timeout_ms).times(PROMISED_MAX);
+    let wait = left.minus(least).min(most).max(Span::from_millis(tuning.request_timeout_min_ms));
+    (left >= most).then_some(wait)
+}
+
+/// Most of an answer's time that is kept for the cache. Our guess: what it takes beyond that it waits behind our own uplink, which
+/// is reckoned with apart.
+const ANSWER_MAX: Span = Span::from_millis(1_100);
+
+/// What is left of a chunk's time when a partner is waited for no longer: what an answer of the cache `takes`, a third of the
+/// `reserve` at which it is asked whoever else was, and a beat of the play-out that sees it.
+pub(super) fn least_for_cache(reserve: Span, takes: Span) -> Span {
+    let third = Span::from_micros(reserve.micros() / 3);
+    takes.min(ANSWER_MAX).max(third).max(LEAST_RESERVE_ALONE).plus(CHUNK_SPAN)
+}
+
+/// What of a request's time may be spent on the ways there and back, and on a packet that is lost. Our guess: a round trip between
+/// continents, a quarter of a time that is short.
+const ON_THE_WAY: Span = Span::from_millis(250);
+
+/// What a partner is told of how long it is waited for, if the request leaves when the uplink is free; never zero, which would say
+/// nothing.
+pub(super) fn within(patience: Span, uplink_busy: Span) -> Span {
+    let on_the_way = ON_THE_WAY.min(Span::from_micros(patience.micros() / 4));
+    patience.minus(on_the_way).minus(uplink_busy).max(Span::from_millis(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::config::Profile;
@@ -88,6 +122,24 @@ mod tests {
             assert!(!waits_for_near(reserve, delay), "time for a far partner is left before the cache is asked");
             assert!(!waits_for_leader(delay.minus(delay), delay) && waits_for_leader(delay, delay));
         }
+    }
+
+    #[test]
+    fn a_partner_that_keeps_its_word_is_waited_for_until_the_cache_must_be_asked() {
+        let tuning = Tuning::default();
+        let least = least_for_cache(ms(1_650), ms(300));
+        assert_eq!(least.millis(), 900);
+        assert_eq!([1_000, 9_000].map(|takes| least_for_cache(ms(1_650), ms(takes)).millis()), [1_200, 1_300]);
+        let wait = |left| patience_with_word(ms(left), least, &tuning).map(Span::millis);
+        assert_eq!([wait(9_000), wait(3_100), wait(2_999)], [Some(3_000), Some(2_200), None]);
+        let low = Profile::Low.tuning();
+        assert_eq!(patience_with_word(low.play_delay(), least, &low), None, "a second try is worth more");
+    }
+
+    #[test]
+    fn what_is_told_leaves_room_for_the_ways() {
+        let told = |patience, busy| within(ms(patience), ms(busy)).millis();
+        assert_eq!([told(3_000, 0), told(3_000, 600), told(300, 0), told(300, 600)], [2_750, 2_150, 225, 1]);
     }
 
     #[test]

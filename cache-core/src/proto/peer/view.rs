@@ -90,13 +90,14 @@ impl View<'_> {
 
     /// Whether this peer is to fetch `seq`, which no partner announces, from the cache for the others: its rank and the
     /// time since it was published (or we began) make it responsible.
-    /// `stands_for`: the chunk that is drawn for, itself or another. Who has no partners is responsible for all.
+    /// `stands_for`: the chunk that is drawn for, itself or another. `more`: so many more than one are responsible from the
+    /// beginning. Who has no partners is responsible for all.
     pub(super) fn seeds(
         &self,
         seq: ChunkSeq,
         stands_for: ChunkSeq,
         partners: &Partners,
-        step: Span,
+        (step, more): (Span, usize),
         now: Time,
     ) -> bool {
         if partners.len() == 0 && now.since(self.began) >= ALONE {
@@ -104,6 +105,6 @@ impl View<'_> {
         }
         let age = Span::from_micros(self.head.age_us(seq, now).max(0) as u64);
         let waited = age.min(now.since(self.began));
-        seeding::is_responsible(stands_for, self.me, partners.ids().chain(self.members.ids()), waited, step)
+        seeding::is_responsible(stands_for, self.me, partners.ids().chain(self.members.ids()), waited, step, more)
     }
 }

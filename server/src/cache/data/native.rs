@@ -68,7 +68,7 @@ impl Shard {
         }
     }
 
-    fn on_request(&mut self, key: Key, Request { stream: id, runs }: Request) {
+    fn on_request(&mut self, key: Key, Request { stream: id, runs, .. }: Request) {
         if runs.iter().any(|run| !RUN_CHUNKS.contains(&run.count)) {
             return self.bad_frame(key);
         }

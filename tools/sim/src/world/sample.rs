@@ -56,6 +56,8 @@ impl World {
     /// A second of the scenario has passed.
     pub(super) fn second(&mut self) {
         let now = self.fabric.now;
+        // What is looked at is of the second that is over.
+        self.look();
         if self.seconds == self.scenario.warmup_s {
             let (sums, traffic) = (self.sums(), self.fabric.traffic);
             self.measure.begin(sums, traffic);
@@ -63,7 +65,6 @@ impl World {
                 peer.quality().begin_again(now);
             }
         }
-        self.look();
         if self.seconds.is_multiple_of(PARTNERS_EVERY) {
             self.look_at_partners();
         }

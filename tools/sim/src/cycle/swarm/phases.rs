@@ -236,7 +236,7 @@ impl Swarm<'_> {
         let id = |n: &u32| self.places.ids[*n as usize];
         let others = partners.iter().chain(self.mesh.members(node)).map(id);
         let step = Span::from_millis(self.plan.tuning.seed_step_ms);
-        rules::is_responsible(seq, self.places.ids[node as usize], others, waited, step)
+        rules::is_responsible(seq, self.places.ids[node as usize], others, waited, step, 0)
     }
 
     /// A cache at its limit gives each request the same odds, by the demand of the cycle before.
