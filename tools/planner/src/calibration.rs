@@ -14,6 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::sizes::{CHUNKS_PER_S, chunk_bytes};
+use crate::trust::middle;
 
 /// Version of the file; another one is refused.
 pub const VERSION: u32 = 2;
@@ -76,8 +77,8 @@ impl Way {
     }
 }
 
-/// One capacity.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// One capacity: the middle of its rounds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Capacity {
     /// How.
@@ -88,9 +89,22 @@ pub struct Capacity {
     pub cores: f64,
     /// The most viewers who all got every chunk in time.
     pub viewers: f64,
-    /// The 99th percentile of their lateness, in milliseconds.
+    /// The 99th percentile of lateness that was in time, in milliseconds.
     pub p99_ms: f64,
-    /// The server's CPU-seconds for a GiB at that number.
+    /// The server's CPU-seconds for a GiB near that number.
+    pub cpu_s_per_gib: f64,
+    /// What each round found, in their order. Empty: it was not measured in rounds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounds: Vec<Round>,
+}
+
+/// What one round found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Round {
+    /// The most viewers in time.
+    pub viewers: f64,
+    /// The server's CPU-seconds for a GiB near that number: the middle of the levels.
     pub cpu_s_per_gib: f64,
 }
 
@@ -129,6 +143,27 @@ pub enum BadCalibration {
 }
 
 impl Capacity {
+    /// The middle of `rounds` (at least one).
+    pub fn of_rounds(way: Way, kbps: f64, cores: f64, p99_ms: f64, rounds: Vec<Round>) -> Capacity {
+        let of = |part: fn(&Round) -> f64| middle(rounds.iter().map(part).collect()).unwrap_or_default();
+        let (viewers, cpu_s_per_gib) = (of(|round| round.viewers), of(|round| round.cpu_s_per_gib));
+        Capacity { way, kbps, cores, viewers, p99_ms, cpu_s_per_gib, rounds }
+    }
+
+    /// Whether `other` is the same question, which then is one of its rounds' too.
+    pub fn is_like(&self, other: &Capacity) -> bool {
+        (self.way, self.kbps, self.cores) == (other.way, other.kbps, other.cores)
+    }
+
+    /// What `newer` adds to it: its rounds, or where one of the two has none, or another limit, all that it says.
+    fn and(&self, newer: &Capacity) -> Capacity {
+        if self.rounds.is_empty() || newer.rounds.is_empty() || self.p99_ms != newer.p99_ms {
+            return newer.clone();
+        }
+        let rounds = self.rounds.iter().chain(&newer.rounds).copied().collect();
+        Capacity::of_rounds(self.way, self.kbps, self.cores, self.p99_ms, rounds)
+    }
+
     /// Core-seconds that sending one chunk took when all cores were full.
     fn core_s(&self) -> f64 {
         self.cores / (self.viewers * CHUNKS_PER_S)
@@ -171,7 +206,11 @@ impl Calibration {
             ("route_join_us", self.route_join_us),
         ];
         let of = |capacity: &Capacity| {
-            [("capacities.kbps", capacity.kbps), ("cores", capacity.cores), ("viewers", capacity.viewers)]
+            [
+                ("capacities.kbps", capacity.kbps),
+                ("capacities.cores", capacity.cores),
+                ("capacities.viewers", capacity.viewers),
+            ]
         };
         let all = numbers.into_iter().chain(self.capacities.iter().flat_map(of));
         for (key, got) in all.chain([("viewer_bytes", self.viewer_bytes.max(f64::MIN_POSITIVE))]) {
@@ -182,17 +221,22 @@ impl Calibration {
         Ok(())
     }
 
-    /// What was measured before on the same machine and what `newer` adds to it: its capacities, in place of those of the
-    /// same way, rate and cores, and unless it holds `only_capacities` all else that it has measured again.
+    /// What was measured before on the same machine and what `newer` adds to it: its capacities, as further rounds of those
+    /// of the same way, rate, cores and limit, and unless it holds `only_capacities` all else that it has measured again.
     pub fn and(self, newer: Calibration, only_capacities: bool) -> Calibration {
-        let is_again = |old: &Capacity| {
-            let same = |new: &Capacity| (new.way, new.kbps, new.cores) == (old.way, old.kbps, old.cores);
-            newer.capacities.iter().any(same)
-        };
-        let mut capacities: Vec<Capacity> = self.capacities.iter().copied().filter(|old| !is_again(old)).collect();
-        capacities.extend(&newer.capacities);
+        let mut capacities = self.capacities.clone();
+        for new in &newer.capacities {
+            match capacities.iter_mut().find(|old| old.is_like(new)) {
+                Some(old) => *old = old.and(new),
+                None => capacities.push(new.clone()),
+            }
+        }
         capacities.sort_by(|a, b| a.way.cmp(&b.way).then(a.kbps.total_cmp(&b.kbps)));
-        let made_by = format!("{}; {}", self.made_by, newer.made_by);
+        let made_by = if self.made_by == newer.made_by {
+            newer.made_by.clone()
+        } else {
+            format!("{}; {}", self.made_by, newer.made_by)
+        };
         let viewer_bytes = self.viewer_bytes.max(newer.viewer_bytes);
         let date = newer.date.clone();
         let rest = if only_capacities { self } else { newer };
@@ -256,7 +300,7 @@ mod tests {
     use super::*;
 
     fn capacity(way: Way, kbps: f64, viewers: f64) -> Capacity {
-        Capacity { way, kbps, cores: 1.0, viewers, p99_ms: 150.0, cpu_s_per_gib: 0.3 }
+        Capacity { way, kbps, cores: 1.0, viewers, p99_ms: 150.0, cpu_s_per_gib: 0.3, rounds: Vec::new() }
     }
 
     fn with(capacities: &[Capacity]) -> Calibration {
@@ -297,12 +341,29 @@ mod tests {
     fn what_is_measured_later_is_put_beside_what_was_there() {
         let (old, new) = (capacity(Way::Http, 2_500.0, 9_000.0), capacity(Way::Http, 2_500.0, 10_000.0));
         let (kept, added) = (capacity(Way::Http, 10_000.0, 3_000.0), capacity(Way::Pull, 2_500.0, 8_000.0));
-        let before = Calibration { ingest_us: 100.0, viewer_bytes: 600.0, ..with(&[kept, old]) };
-        let newer = Calibration { ingest_us: 200.0, viewer_bytes: 500.0, ..with(&[added, new]) };
+        let before = Calibration { ingest_us: 100.0, viewer_bytes: 600.0, ..with(&[kept.clone(), old]) };
+        let newer = Calibration { ingest_us: 200.0, viewer_bytes: 500.0, ..with(&[added.clone(), new.clone()]) };
         let both = before.clone().and(newer.clone(), true);
         assert_eq!(both.capacities, [new, kept, added]);
         assert_eq!((both.ingest_us, both.viewer_bytes), (100.0, 600.0));
         assert_eq!(before.and(newer, false).ingest_us, 200.0);
+    }
+
+    #[test]
+    fn a_capacity_that_is_measured_again_has_more_rounds() {
+        let round = |viewers| Round { viewers, cpu_s_per_gib: viewers / 1e4 };
+        let of = |viewers: &[f64]| {
+            let rounds = viewers.iter().map(|viewers| round(*viewers)).collect();
+            Capacity::of_rounds(Way::Http, 4_000.0, 1.0, 150.0, rounds)
+        };
+        let both = with(&[of(&[6_000.0])]).and(with(&[of(&[5_000.0, 7_000.0])]), true);
+        assert_eq!(both.capacities, [of(&[6_000.0, 5_000.0, 7_000.0])]);
+        assert_eq!((both.capacities[0].viewers, both.capacities[0].cpu_s_per_gib), (6_000.0, 0.6));
+        // Another limit, or no rounds: what was is no round of it.
+        let other = Capacity { p99_ms: 100.0, ..of(&[9_000.0]) };
+        assert_eq!(with(&[other]).and(with(&[of(&[5_000.0])]), true).capacities, [of(&[5_000.0])]);
+        let bare = capacity(Way::Http, 4_000.0, 9_000.0);
+        assert_eq!(with(&[bare]).and(with(&[of(&[5_000.0])]), true).capacities, [of(&[5_000.0])]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::calibration::{Calibration, Way};
+use crate::calibration::{Calibration, Capacity, Way};
 use crate::offload::{Offload, OffloadRun};
 
 /// One prediction and what came.
@@ -35,6 +35,57 @@ pub fn capacities(calibration: &Calibration, measured: &Calibration) -> Vec<Comp
         }
     };
     measured.capacities.iter().map(compare).collect()
+}
+
+/// The capacities of `calibration` at `kbps`, predicted from those at its other rates. Measured in the same rounds, they share
+/// what the machine did meanwhile. Errors: nothing at that rate; not two others by the same way to draw a line through.
+pub fn left_out(calibration: &Calibration, kbps: f64) -> Result<Vec<Compared>, CannotLeaveOut> {
+    let is_out = |capacity: &&Capacity| capacity.kbps == kbps;
+    let out: Vec<&Capacity> = calibration.capacities.iter().filter(is_out).collect();
+    if out.is_empty() {
+        let mut rates: Vec<f64> = calibration.capacities.iter().map(|capacity| capacity.kbps).collect();
+        rates.sort_by(f64::total_cmp);
+        rates.dedup();
+        let there = rates.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
+        return Err(CannotLeaveOut::NotThere { kbps, there });
+    }
+    let mut compared = Vec::new();
+    for seen in out {
+        let others = |other: &&Capacity| other.way == seen.way && other.cores == seen.cores && other.kbps != kbps;
+        let others: Vec<Capacity> = calibration.capacities.iter().filter(others).cloned().collect();
+        if others.len() < 2 {
+            return Err(CannotLeaveOut::TooFew { kbps, way: seen.way.word(), others: others.len() });
+        }
+        let rest = Calibration { capacities: others, ..calibration.clone() };
+        compared.extend(capacities(&rest, &Calibration { capacities: vec![seen.clone()], ..calibration.clone() }));
+    }
+    Ok(compared)
+}
+
+/// Why a rate cannot be left out.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CannotLeaveOut {
+    /// It is not there.
+    #[error("--leave-out {kbps}: nothing was measured at that rate; there are {there} kbit/s")]
+    NotThere {
+        /// The rate.
+        kbps: f64,
+        /// What was measured.
+        there: String,
+    },
+    /// A line takes two.
+    #[error(
+        "--leave-out {kbps}: by {way} there are {others} other rates, and a prediction takes two: measure them together, \
+         `weircast-plan calibrate --kbps A,{kbps},B`"
+    )]
+    TooFew {
+        /// The rate.
+        kbps: f64,
+        /// By which way.
+        way: &'static str,
+        /// How many there are.
+        others: usize,
+    },
 }
 
 /// The offload of `runs`, predicted with `offload`.
@@ -70,6 +121,26 @@ const fn way(way: Way) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Capacity {
+        fn with(self, viewers: f64) -> Capacity {
+            Capacity { viewers, ..self }
+        }
+    }
+
+    #[test]
+    fn a_rate_that_is_left_out_is_predicted_from_the_others_alone() {
+        // 2 us + 1 us for each 4000 bytes: 100 152, 200 152 and 400 152 bytes.
+        let viewers = |kbps: f64| 1e6 / (5.0 * (2.0 + crate::sizes::chunk_bytes(kbps) as f64 / 4_000.0));
+        let of = |way, kbps, factor: f64| Capacity::of_rounds(way, kbps, 1.0, 150.0, vec![]).with(viewers(kbps) * factor);
+        let all = vec![of(Way::Http, 4e3, 1.0), of(Way::Http, 8e3, 0.8), of(Way::Http, 16e3, 1.0), of(Way::Push, 4e3, 1.0)];
+        let calibration = Calibration { capacities: all, ..Calibration::recorded() };
+        let [one] = &left_out(&calibration, 8e3).expect("two others")[..] else { panic!("one capacity") };
+        assert!((one.off_by() - 0.25).abs() < 1e-6, "{one:?}");
+        let said = |kbps| left_out(&calibration, kbps).expect_err("impossible").to_string();
+        assert!(said(5e3).contains("there are 4000, 8000, 16000 kbit/s"), "{}", said(5e3));
+        assert!(said(4e3).contains("by push there are 0 other rates"), "{}", said(4e3));
+    }
 
     #[test]
     fn a_prediction_that_is_too_far_off_is_told() {

@@ -8,7 +8,7 @@ use crate::node::Usage;
 use crate::offload::{bound, usable_uplink};
 use crate::plan::{Division, Plan, Planner};
 use crate::scenario::Survive;
-use crate::sizes;
+use crate::{sizes, trust};
 
 /// A continuity below this is told: what is to be reached while 1 % of the peers are replaced each second.
 const CONTINUITY_MIN: f64 = 0.995;
@@ -39,6 +39,7 @@ pub(crate) fn warnings(planner: &Planner<'_>, calibration: &Calibration, divisio
             ));
         }
     }
+    warnings.extend(trust::doubts(calibration));
     let most = calibration.capacities.iter().map(|capacity| capacity.cores).fold(0.0, f64::max);
     if planner.scenario.cache.cores > most {
         warnings.push(format!(
@@ -121,6 +122,7 @@ pub(crate) fn working(
             costs.push.mib_us,
             costs.ingest_s * 1e6
         ),
+        format!("measured: {}", trust::lines(calibration).join("; ")),
         format!("offload: {}", planner.offload.origin()),
         format!(
             "a link takes {:.1} KiB; a line carries {:.1} % of TCP's payload; areas needed for PeerIDs: {:.0}",

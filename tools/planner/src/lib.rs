@@ -16,6 +16,7 @@
 //! | [`sizes`] | what a chunk, a link, a stream's ring takes: computed by cache-core |
 //! | [`offload`] | what peers take off the caches, from simulated runs |
 //! | [`calibration`] | what a core of a node does, as measured |
+//! | [`trust`] | how far it can be trusted: the scatter of its rounds, residuals |
 //! | [`demand`] | who watches what where, and the traffic of it |
 //! | [`node`] | what one server of each kind needs of each resource |
 //! | [`plan`] | the least number of each that carries the demand, also after the failure |
@@ -39,3 +40,4 @@ pub mod report;
 pub mod scenario;
 pub mod simulate;
 pub mod sizes;
+pub mod trust;

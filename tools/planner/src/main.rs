@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use cache_core::proto::cache::admission::Budget;
 use clap::{Args, Parser, Subcommand};
-use weircast_planner::calibrate::{self, calibrate};
+use weircast_planner::calibrate::{self, Words, calibrate};
 use weircast_planner::calibration::{Calibration, Way};
 use weircast_planner::offload::{OffloadRun, OffloadTable};
 use weircast_planner::scenario::{Latency, Scenario, Survive};
 use weircast_planner::simulate::{self, Grid};
-use weircast_planner::{check, plan::plan, report};
+use weircast_planner::{check, plan::plan, report, trust};
 
 /// Tells how many nodes an audience needs, what of them is full first, and what more of it buys.
 ///
@@ -111,9 +111,12 @@ struct CalibrateTask {
     /// Ways of sending: http, pull, push.
     #[arg(long, value_delimiter = ',', default_value = "http,pull,push", value_parser = word::<Way>)]
     ways: Vec<Way>,
-    /// Rates, kbit/s: two that the streams planned for lie between.
+    /// Rates, kbit/s: two that the streams planned for lie between, or more.
     #[arg(long, value_delimiter = ',', default_value = "2500,10000", value_parser = clap::value_parser!(u64).range(100..=40_000))]
     kbps: Vec<u64>,
+    /// How often each capacity is measured, every rate in turn; the middle counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
     /// Most viewers to try: descriptors of one process bound them.
     #[arg(long, default_value_t = 19_000, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000))]
     viewers_max: u64,
@@ -128,8 +131,8 @@ struct CalibrateTask {
     /// machine's until a run without this, and plans say so.
     #[arg(long)]
     only_capacities: bool,
-    /// Keeps what --out holds already of other ways and rates: a calibration may be made in several runs. The first one
-    /// begins the file.
+    /// Keeps what --out holds already: a calibration may be made in several runs, of which the first one begins the file. What
+    /// is measured again gets more rounds.
     #[arg(long)]
     add: bool,
 }
@@ -168,6 +171,9 @@ struct CheckTask {
     /// A calibration whose capacities are predicted.
     #[arg(long)]
     measured: Option<PathBuf>,
+    /// A rate in kbit/s that is left out of --calibration and predicted from its other rates.
+    #[arg(long)]
+    leave_out: Option<f64>,
     /// The table of offload that predicts; left out, the one that comes with the planner.
     #[arg(long)]
     offload: Option<PathBuf>,
@@ -243,6 +249,7 @@ impl Instead {
 
 fn run_calibrate(task: &CalibrateTask) -> Result<()> {
     let before = if task.add { begun(&task.out)? } else { None };
+    can_write(&task.out)?;
     let programs = match &task.programs {
         Some(programs) => programs.clone(),
         None => {
@@ -262,6 +269,7 @@ fn run_calibrate(task: &CalibrateTask) -> Result<()> {
         cores: task.cores,
         ways: task.ways.clone(),
         kbps: task.kbps.clone(),
+        rounds: task.rounds,
         viewers_max: task.viewers_max,
         seconds: task.seconds,
         p99_ms_max: task.p99_ms_max,
@@ -269,18 +277,31 @@ fn run_calibrate(task: &CalibrateTask) -> Result<()> {
     };
     let words = |values: Vec<String>| values.join(",");
     let command = format!(
-        "weircast-plan calibrate --ways {} --kbps {} --server-cpus {} --cores {}{}",
+        "weircast-plan calibrate --ways {} --kbps {} --rounds {} --seconds {} --server-cpus {} --cores {}{}",
         words(task.ways.iter().map(|way| way.word().to_owned()).collect()),
         words(task.kbps.iter().map(u64::to_string).collect()),
+        task.rounds,
+        task.seconds,
         task.server_cpus,
         task.cores,
         if task.only_capacities { " --only-capacities" } else { "" }
     );
-    let mut calibration = calibrate(&options, command, today(), &mut |line| eprintln!("{line}"))?;
-    if let Some(before) = before {
-        calibration = before.and(calibration, task.only_capacities);
-    }
-    write(&task.out, &serde_json::to_string_pretty(&calibration).context("the calibration as JSON")?)
+    let with_before = |newer: Calibration, only_capacities| match &before {
+        Some(before) => before.clone().and(newer, only_capacities),
+        None => newer,
+    };
+    let save = |calibration: &Calibration| {
+        write(&task.out, &serde_json::to_string_pretty(calibration).context("the calibration as JSON")?)
+    };
+    let words = Words { command, date: today() };
+    // A run that is cut short has kept what it found.
+    let keep = &mut |so_far: &Calibration| save(&with_before(so_far.clone(), true));
+    let newer = calibrate(&options, before.as_ref(), words, keep, &mut |line| eprintln!("{line}"))?;
+    let calibration = with_before(newer, task.only_capacities);
+    save(&calibration)?;
+    trust::lines(&calibration).iter().for_each(|line| println!("{line}"));
+    trust::doubts(&calibration).iter().for_each(|doubt| println!("! {doubt}"));
+    Ok(())
 }
 
 /// What `--add` adds to: a file of this machine, if there is one.
@@ -300,6 +321,7 @@ fn begun(path: &Path) -> Result<Option<Calibration>> {
 }
 
 fn run_simulate(task: &SimulateTask) -> Result<()> {
+    can_write(&task.out)?;
     let mut base = weircast_sim::scenario::Scenario { peer: task.latency.profile().tuning(), ..Default::default() };
     if let Some(path) = &task.base {
         base = toml::from_str(&read(path)?).with_context(|| path.display().to_string())?;
@@ -336,12 +358,15 @@ fn run_check(task: &CheckTask) -> Result<bool> {
         let predicting = calibration(task.calibration.as_deref())?;
         tell(check::judge(&check::capacities(&predicting, &calibration(Some(path))?), task.tolerance));
     }
+    if let Some(kbps) = task.leave_out {
+        tell(check::judge(&check::left_out(&calibration(task.calibration.as_deref())?, kbps)?, task.tolerance));
+    }
     if let Some(path) = &task.simulated {
         let predicting = offload(task.offload.as_deref())?.read()?;
         tell(check::judge(&check::offloads(&predicting, &offload(Some(path))?.runs), task.offload_tolerance));
     }
     if told == 0 {
-        bail!("nothing to compare: say --measured FILE or --simulated FILE");
+        bail!("nothing to compare: say --measured FILE, --calibration FILE --leave-out KBPS, or --simulated FILE");
     }
     Ok(good)
 }
@@ -364,6 +389,15 @@ fn read(path: &Path) -> Result<String> {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// Told before minutes are spent on what cannot be written then.
+fn can_write(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        bail!("--out {}: there is no folder {}", path.display(), folder.display());
+    }
+    Ok(())
 }
 
 /// A word as the scenario's file has it.

@@ -4,15 +4,19 @@
 //!  server's CPUs    weircast-cache, a fresh one for each level, its limits on joins off: a crowd of joins is none to plan for
 //!  load's CPUs      weircast-load: publishes, N viewers, all of whom must get every chunk, the 99th percentile in time
 //!
-//!  viewers   500 ... guess x 0.85 (served) ... x 1.12 (not) ... half-way, until both are within 4 %
+//!  round 1   4 Mbit/s   16 Mbit/s   what the machine does otherwise comes and goes: every rate is measured in every round,
+//!  round 2   4 Mbit/s   16 Mbit/s   so that each is disturbed alike, and the middle of its rounds counts
+//!  round 3   4 Mbit/s   16 Mbit/s
 //! ```
 //! | module | its one job |
 //! |---|---|
 //! | [`server`] | a server as a process: started, measured, ended |
 //! | [`level`] | one run of the load tool |
+//! | [`crossing`] | which levels are run, and the capacity that follows from them |
 //! | [`questions`] | datagrams to an index or route server as fast as it answers |
 //! | [`machines`] | what the same servers decide, in this process, with a domain's peers in them |
 
+mod crossing;
 mod level;
 mod machines;
 mod questions;
@@ -22,9 +26,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::calibration::{Calibration, Capacity, Way};
+use crate::calibration::{Calibration, Capacity, Round, Way};
 use crate::node::DATAGRAMS_PER_JOIN;
 use crate::sizes::{CHUNKS_PER_S, chunk_bytes};
+use crate::trust::middle;
+use crossing::{Next, Search};
 use level::{Level, Seen};
 use server::Programs;
 pub use server::host;
@@ -44,6 +50,8 @@ pub struct Options {
     pub ways: Vec<Way>,
     /// Rates, kbit/s.
     pub kbps: Vec<u64>,
+    /// How often each capacity is measured, at least once.
+    pub rounds: u32,
     /// Most viewers to try.
     pub viewers_max: u64,
     /// Length of each measured span.
@@ -54,11 +62,20 @@ pub struct Options {
     pub only_capacities: bool,
 }
 
-/// Two levels are near enough when the upper is at most this many times the lower.
-const NEAR: f64 = 1.04;
+/// What a calibration says of itself.
+#[derive(Clone, Debug)]
+pub struct Words {
+    /// The command that made it.
+    pub command: String,
+    /// When.
+    pub date: String,
+}
 
 /// Viewers of the first level, which only tells what a viewer costs.
 const FIRST: u64 = 500;
+
+/// So often the first level may fail, and the load tool be too slow, before it is no accident (our guess).
+const ACCIDENTS: usize = 3;
 
 /// Streams of the measurement of taking in, each with one viewer.
 const STREAMS: u64 = 200;
@@ -66,21 +83,47 @@ const STREAMS: u64 = 200;
 /// Rate of those streams, kbit/s.
 const STREAMS_KBPS: u64 = 2_000;
 
-/// Measures. `tell` hears what is done. Errors: a program that is missing or fails, a load tool that is slower than the
-/// cache, too few descriptors.
-pub fn calibrate(options: &Options, command: String, date: String, tell: &mut dyn FnMut(&str)) -> Result<Calibration> {
+/// Measures. Where `before` has a capacity already the search begins near it. `keep` is given what there is after every
+/// capacity of every round, and its error ends the run; `tell` hears what is done. Errors: a program that is missing or
+/// fails, a load tool that is slower than the cache, too few descriptors, levels that never agree.
+pub fn calibrate(
+    options: &Options,
+    before: Option<&Calibration>,
+    words: Words,
+    keep: &mut dyn FnMut(&Calibration) -> Result<()>,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Calibration> {
     let programs = Programs::new(options)?;
-    let mut capacities = Vec::new();
-    let mut viewer_bytes: f64 = 0.0;
-    for way in &options.ways {
-        for kbps in &options.kbps {
-            let (capacity, bytes) = capacity(options, &programs, *way, *kbps, tell)?;
+    let mut found: Vec<Capacity> = Vec::new();
+    let mut viewer_bytes: f64 = 1.0;
+    let so_far = |found: &[Capacity], viewer_bytes| {
+        let Words { command, date } = words.clone();
+        Calibration::of_capacities(command, date, host(), found.to_vec(), viewer_bytes)
+    };
+    for round in 1..=options.rounds {
+        for (way, kbps) in options.ways.iter().flat_map(|way| options.kbps.iter().map(move |kbps| (*way, *kbps))) {
+            let mut capacity =
+                Capacity::of_rounds(way, kbps as f64, f64::from(options.cores), options.p99_ms_max, Vec::new());
+            let mut known = found.iter().chain(before.iter().flat_map(|before| &before.capacities));
+            let known = known.find(|other| other.is_like(&capacity)).map(|known| known.viewers);
+            let (measured, bytes) = round_of(options, &programs, way, kbps, known, tell)?;
+            tell(&format!(
+                "round {round} of {}: {} at {kbps} kbit/s: {:.0} viewers in time",
+                options.rounds,
+                way.word(),
+                measured.viewers
+            ));
             viewer_bytes = viewer_bytes.max(bytes);
-            tell(&format!("{} at {kbps} kbit/s: {:.0} viewers in time", way.word(), capacity.viewers));
-            capacities.push(capacity);
+            capacity.rounds.push(measured);
+            let rounds = match found.iter().position(|other| other.is_like(&capacity)) {
+                Some(at) => [found.remove(at).rounds, capacity.rounds].concat(),
+                None => capacity.rounds,
+            };
+            found.push(Capacity::of_rounds(way, kbps as f64, capacity.cores, capacity.p99_ms, rounds));
+            keep(&so_far(&found, viewer_bytes))?;
         }
     }
-    let mut calibration = Calibration::of_capacities(command, date, host(), capacities, viewer_bytes.max(1.0));
+    let mut calibration = so_far(&found, viewer_bytes);
     if !options.only_capacities {
         tell("taking chunks in");
         calibration.ingest_us = ingest_us(options, &programs, &calibration)?;
@@ -110,62 +153,83 @@ fn datagram_server(asked_us: f64, machine: &machines::Spent, name: &str) -> Resu
     Ok((datagram_us + machine.question_us, DATAGRAMS_PER_JOIN * datagram_us + machine.join_us))
 }
 
-/// The most viewers in time, and the user memory of one.
-fn capacity(
+/// The most viewers in time in one round, and the user memory of one. `known`: what was found before.
+fn round_of(
     options: &Options,
     programs: &Programs,
     way: Way,
     kbps: u64,
+    known: Option<f64>,
     tell: &mut dyn FnMut(&str),
-) -> Result<(Capacity, f64)> {
+) -> Result<(Round, f64)> {
+    let most = options.viewers_max as f64;
+    let mut bytes: f64 = 0.0;
     let mut run = |viewers: u64| -> Result<Seen> {
         let seen = level::run(options, programs, &Level { way, kbps, viewers, streams: 1 })?;
         tell(&format!("  {} at {kbps} kbit/s, {viewers} viewers: {}", way.word(), seen.verdict));
+        bytes = bytes.max(seen.viewer_bytes);
         Ok(seen)
     };
-    let first = run(FIRST.min(options.viewers_max))?;
-    if !first.served {
-        bail!("not even {FIRST} viewers of {kbps} kbit/s were served in time: {}", first.verdict);
+    let guess = match known {
+        Some(known) => known,
+        None => first_guess(options, kbps, &mut run)?,
+    };
+    let mut search = Search::new(options.p99_ms_max, most, guess, known.is_some());
+    let mut levels: Vec<(f64, f64)> = Vec::new();
+    let mut slow = 0;
+    let viewers = loop {
+        match search.next() {
+            Next::Level(viewers) => {
+                let seen = run(viewers)?;
+                if !seen.served && seen.tool_is_bottleneck && seen.everybody_served {
+                    slow += 1;
+                    if slow < ACCIDENTS {
+                        continue;
+                    }
+                    bail!(
+                        "at {viewers} viewers of {kbps} kbit/s by {} the load tool is slower than the cache: give it more \
+                         CPUs (--load-cpus), or run it on another machine",
+                        way.word()
+                    );
+                }
+                let in_time_or_late = seen.served || (seen.everybody_served && seen.p99_ms > options.p99_ms_max);
+                search.put(viewers, in_time_or_late.then_some(seen.p99_ms));
+                levels.push((viewers as f64, seen.cpu_s_per_gib));
+            }
+            Next::Found(viewers) => break viewers,
+            Next::AllServed => bail!(
+                "{most} viewers of {kbps} kbit/s were served: the descriptors end before the cores do. Measure a faster \
+                 stream (--kbps), or raise the limit (ulimit -n) and --viewers-max"
+            ),
+            Next::Lost => bail!(
+                "the levels of {kbps} kbit/s by {} never agreed on how many viewers are in time: stop what else runs on \
+                 this machine, or measure longer spans (--seconds)",
+                way.word()
+            ),
+        }
+    };
+    // Far from the capacity a batch is another one and costs something else.
+    let near = levels.iter().filter(|(at, _)| (viewers / 1.4..=viewers * 1.4).contains(at)).map(|(_, cpu)| *cpu);
+    let cpu_s_per_gib = middle(near.collect()).unwrap_or_default();
+    Ok((Round { viewers, cpu_s_per_gib }, bytes))
+}
+
+/// How many viewers the CPU time of a few lets expect.
+fn first_guess(options: &Options, kbps: u64, run: &mut dyn FnMut(u64) -> Result<Seen>) -> Result<f64> {
+    let few = FIRST.min(options.viewers_max);
+    let mut seen = run(few)?;
+    for _ in 1..ACCIDENTS {
+        if seen.served {
+            break;
+        }
+        seen = run(few)?;
+    }
+    if !seen.served {
+        bail!("not even {few} viewers of {kbps} kbit/s were served in time: {}", seen.verdict);
     }
     let bytes_per_s = chunk_bytes(kbps as f64) as f64 * CHUNKS_PER_S;
-    let viewer_core = first.cpu_s_per_gib * bytes_per_s / f64::from(1 << 30);
-    let guess = 0.85 * f64::from(options.cores) / viewer_core.max(1e-7);
-    let (mut good, mut bad) = ((FIRST, first.clone()), None::<u64>);
-    let mut next = guess.clamp(2.0 * FIRST as f64, options.viewers_max as f64) as u64;
-    loop {
-        let seen = run(next)?;
-        if seen.served {
-            good = (next, seen);
-        } else if seen.tool_is_bottleneck && seen.everybody_served {
-            bail!(
-                "at {next} viewers of {kbps} kbit/s by {} the load tool is slower than the cache: give it more CPUs \
-                 (--load-cpus), or run it on another machine",
-                way.word()
-            );
-        } else {
-            bad = Some(next);
-        }
-        next = match bad {
-            Some(bad) if bad as f64 <= good.0 as f64 * NEAR => break,
-            Some(bad) => ((bad as f64 * good.0 as f64).sqrt()).round() as u64,
-            None if good.0 >= options.viewers_max => bail!(
-                "all {} viewers of {kbps} kbit/s were served: the descriptors end before the cores do. Measure a faster \
-                 stream (--kbps), or raise the limit (ulimit -n) and --viewers-max",
-                good.0
-            ),
-            None => ((good.0 as f64 * 1.12) as u64).min(options.viewers_max),
-        };
-    }
-    let (viewers, seen) = good;
-    let capacity = Capacity {
-        way,
-        kbps: kbps as f64,
-        cores: f64::from(options.cores),
-        viewers: viewers as f64,
-        p99_ms: seen.p99_ms,
-        cpu_s_per_gib: seen.cpu_s_per_gib,
-    };
-    Ok((capacity, first.viewer_bytes))
+    let viewer_core = seen.cpu_s_per_gib * bytes_per_s / f64::from(1 << 30);
+    Ok((0.75 * f64::from(options.cores) / viewer_core.max(1e-7)).max(2.0 * few as f64))
 }
 
 /// What is left of the work with many streams when sending to their few viewers is taken off.

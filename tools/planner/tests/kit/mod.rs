@@ -10,7 +10,7 @@ use weircast_planner::scenario::{Audience, Domains, Hardware, Latency, Scenario,
 /// Taking a chunk in costs 100 us, a question 10 us.
 pub fn costs() -> Calibration {
     let capacity =
-        |way| Capacity { way, kbps: 2_000.0, cores: 1.0, viewers: 10_000.0, p99_ms: 100.0, cpu_s_per_gib: 0.4 };
+        |way| Capacity { way, kbps: 2_000.0, cores: 1.0, viewers: 10_000.0, p99_ms: 100.0, cpu_s_per_gib: 0.4, rounds: vec![] };
     Calibration {
         capacities: [Way::Http, Way::Pull, Way::Push].map(capacity).to_vec(),
         ingest_us: 100.0,
