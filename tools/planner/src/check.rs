@@ -132,8 +132,10 @@ mod tests {
     fn a_rate_that_is_left_out_is_predicted_from_the_others_alone() {
         // 2 us + 1 us for each 4000 bytes: 100 152, 200 152 and 400 152 bytes.
         let viewers = |kbps: f64| 1e6 / (5.0 * (2.0 + crate::sizes::chunk_bytes(kbps) as f64 / 4_000.0));
-        let of = |way, kbps, factor: f64| Capacity::of_rounds(way, kbps, 1.0, 150.0, vec![]).with(viewers(kbps) * factor);
-        let all = vec![of(Way::Http, 4e3, 1.0), of(Way::Http, 8e3, 0.8), of(Way::Http, 16e3, 1.0), of(Way::Push, 4e3, 1.0)];
+        let of =
+            |way, kbps, factor: f64| Capacity::of_rounds(way, kbps, 1.0, 150.0, vec![]).with(viewers(kbps) * factor);
+        let all =
+            vec![of(Way::Http, 4e3, 1.0), of(Way::Http, 8e3, 0.8), of(Way::Http, 16e3, 1.0), of(Way::Push, 4e3, 1.0)];
         let calibration = Calibration { capacities: all, ..Calibration::recorded() };
         let [one] = &left_out(&calibration, 8e3).expect("two others")[..] else { panic!("one capacity") };
         assert!((one.off_by() - 0.25).abs() < 1e-6, "{one:?}");

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use cache_core::proto::cache::admission::Budget;
 use clap::{Args, Parser, Subcommand};
 use weircast_planner::calibrate::{self, Words, calibrate};
 use weircast_planner::calibration::{Calibration, Way};
-use weircast_planner::offload::{OffloadRun, OffloadTable};
+use weircast_planner::offload::{OffloadRun, OffloadTables};
 use weircast_planner::scenario::{Latency, Scenario, Survive};
 use weircast_planner::simulate::{self, Grid};
 use weircast_planner::{check, plan::plan, report, trust};
@@ -25,8 +25,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Plans. Try: weircast-plan plan tools/planner/examples/evening.toml
+    /// Plans. Try: weircast-plan example > evening.toml; weircast-plan plan evening.toml
     Plan(Box<PlanTask>),
+    /// Prints a scenario to begin with: weircast-plan example > evening.toml
+    Example,
     /// Measures this node: runs weircast-cache under weircast-load, index and route servers under questions.
     Calibrate(CalibrateTask),
     /// Makes a table of offload with the simulator.
@@ -42,7 +44,7 @@ struct PlanTask {
     /// What `weircast-plan calibrate` measured; without it, what was recorded on another machine.
     #[arg(long)]
     calibration: Option<PathBuf>,
-    /// What `weircast-plan simulate` made; without it, the table that comes with the planner.
+    /// What `weircast-plan simulate` made, of the scenario's latency profile; without it, what comes with the planner.
     #[arg(long)]
     offload: Option<PathBuf>,
     /// Shows how everything was reckoned, line by line.
@@ -150,7 +152,7 @@ struct SimulateTask {
     #[arg(long, default_value = "classic", value_parser = word::<Latency>)]
     latency: Latency,
     /// Mean uplinks over the stream's rate.
-    #[arg(long, value_delimiter = ',', default_value = "0.5,0.65,0.8,1,1.15,1.3,2,3")]
+    #[arg(long, allow_negative_numbers = true, value_delimiter = ',', default_value = "0.5,0.65,0.8,1,1.15,1.3,2,3")]
     uplinks: Vec<f64>,
     /// Peers.
     #[arg(long, value_delimiter = ',', default_value = "60,200,600")]
@@ -161,6 +163,9 @@ struct SimulateTask {
     /// Simulated seconds of each run; left out, the scenario's.
     #[arg(long)]
     seconds: Option<u64>,
+    /// Keeps the tables of other profiles that --out holds already.
+    #[arg(long)]
+    add: bool,
 }
 
 #[derive(Debug, Args)]
@@ -192,6 +197,10 @@ fn main() -> ExitCode {
     let task = Arguments::parse().task;
     let done = match task {
         Task::Plan(task) => run_plan(&task).map(|()| true),
+        Task::Example => {
+            print!("{}", include_str!("../examples/evening.toml"));
+            Ok(true)
+        }
         Task::Calibrate(task) => run_calibrate(&task).map(|()| true),
         Task::Simulate(task) => run_simulate(&task).map(|()| true),
         Task::Check(task) => run_check(&task),
@@ -208,11 +217,12 @@ fn main() -> ExitCode {
 
 fn run_plan(task: &PlanTask) -> Result<()> {
     let text = read(&task.scenario)?;
-    let mut scenario: Scenario = toml::from_str(&text).with_context(|| task.scenario.display().to_string())?;
+    let mut scenario: Scenario = toml::from_str(&text).map_err(|error| not_a_scenario(&task.scenario, &error))?;
     task.instead.put_into(&mut scenario);
     let calibration = calibration(task.calibration.as_deref())?;
-    let table = offload(task.offload.as_deref())?;
-    let plan = plan(&scenario, &calibration, &table)?;
+    scenario.check()?;
+    let tables = offload(task.offload.as_deref())?;
+    let plan = plan(&scenario, &calibration, tables.of(scenario.latency)?)?;
     if let Some(path) = &task.html {
         write(path, &report::html(&plan))?;
     }
@@ -227,6 +237,17 @@ fn run_plan(task: &PlanTask) -> Result<()> {
     }
     print!("{}", report::text(&plan, task.working));
     Ok(())
+}
+
+/// What a reader of the scenario misses, in an operator's words.
+fn not_a_scenario(path: &Path, error: &toml::de::Error) -> anyhow::Error {
+    let why =
+        error.to_string().replace("expected i64", "write a whole number").replace("expected f64", "write a number");
+    anyhow!(
+        "{}: {}\n(`weircast-plan example` prints a scenario with every key explained)",
+        path.display(),
+        why.trim_end()
+    )
 }
 
 impl Instead {
@@ -296,7 +317,7 @@ fn run_calibrate(task: &CalibrateTask) -> Result<()> {
     let words = Words { command, date: today() };
     // A run that is cut short has kept what it found.
     let keep = &mut |so_far: &Calibration| save(&with_before(so_far.clone(), true));
-    let newer = calibrate(&options, before.as_ref(), words, keep, &mut |line| eprintln!("{line}"))?;
+    let newer = calibrate(&options, before.as_ref(), &words, keep, &mut |line| eprintln!("{line}"))?;
     let calibration = with_before(newer, task.only_capacities);
     save(&calibration)?;
     trust::lines(&calibration).iter().for_each(|line| println!("{line}"));
@@ -322,9 +343,11 @@ fn begun(path: &Path) -> Result<Option<Calibration>> {
 
 fn run_simulate(task: &SimulateTask) -> Result<()> {
     can_write(&task.out)?;
+    let before = if task.add && task.out.exists() { offload(Some(&task.out))? } else { OffloadTables::default() };
     let mut base = weircast_sim::scenario::Scenario { peer: task.latency.profile().tuning(), ..Default::default() };
     if let Some(path) = &task.base {
         base = toml::from_str(&read(path)?).with_context(|| path.display().to_string())?;
+        base.check().with_context(|| path.display().to_string())?;
     }
     base.duration_s = task.seconds.unwrap_or(base.duration_s);
     let grid = Grid { base, uplinks: task.uplinks.clone(), peers: task.peers.clone(), seeds: task.seeds };
@@ -342,8 +365,9 @@ fn run_simulate(task: &SimulateTask) -> Result<()> {
             run.uplink, run.peers, run.offload, run.continuity, run.control
         );
     };
-    let table = simulate::table(&grid, task.latency, &origin, tell)?;
-    write(&task.out, &serde_json::to_string_pretty(&table).context("the table as JSON")?)
+    let mut tables = before;
+    tables.put(simulate::table(&grid, task.latency, &origin, tell)?);
+    write(&task.out, &serde_json::to_string_pretty(&tables).context("the tables as JSON")?)
 }
 
 fn run_check(task: &CheckTask) -> Result<bool> {
@@ -362,8 +386,12 @@ fn run_check(task: &CheckTask) -> Result<bool> {
         tell(check::judge(&check::left_out(&calibration(task.calibration.as_deref())?, kbps)?, task.tolerance));
     }
     if let Some(path) = &task.simulated {
-        let predicting = offload(task.offload.as_deref())?.read()?;
-        tell(check::judge(&check::offloads(&predicting, &offload(Some(path))?.runs), task.offload_tolerance));
+        let predicting = offload(task.offload.as_deref())?;
+        for simulated in offload(Some(path))?.iter() {
+            println!("latency {}:", simulated.latency);
+            let table = predicting.of(simulated.latency)?.read()?;
+            tell(check::judge(&check::offloads(&table, &simulated.runs), task.offload_tolerance));
+        }
     }
     if told == 0 {
         bail!("nothing to compare: say --measured FILE, --calibration FILE --leave-out KBPS, or --simulated FILE");
@@ -373,14 +401,16 @@ fn run_check(task: &CheckTask) -> Result<bool> {
 
 fn calibration(path: Option<&Path>) -> Result<Calibration> {
     let Some(path) = path else { return Ok(Calibration::recorded()) };
-    let calibration: Calibration = serde_json::from_str(&read(path)?).with_context(|| path.display().to_string())?;
+    let what = || format!("{} is no calibration made by `weircast-plan calibrate`", path.display());
+    let calibration: Calibration = serde_json::from_str(&read(path)?).with_context(what)?;
     calibration.check().with_context(|| path.display().to_string())?;
     Ok(calibration)
 }
 
-fn offload(path: Option<&Path>) -> Result<OffloadTable> {
-    let Some(path) = path else { return Ok(OffloadTable::recorded()) };
-    serde_json::from_str(&read(path)?).with_context(|| path.display().to_string())
+fn offload(path: Option<&Path>) -> Result<OffloadTables> {
+    let Some(path) = path else { return Ok(OffloadTables::recorded()) };
+    let what = || format!("{} holds no tables made by `weircast-plan simulate`", path.display());
+    serde_json::from_str(&read(path)?).with_context(what)
 }
 
 fn read(path: &Path) -> Result<String> {

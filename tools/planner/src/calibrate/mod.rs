@@ -89,7 +89,7 @@ const STREAMS_KBPS: u64 = 2_000;
 pub fn calibrate(
     options: &Options,
     before: Option<&Calibration>,
-    words: Words,
+    words: &Words,
     keep: &mut dyn FnMut(&Calibration) -> Result<()>,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Calibration> {
