@@ -254,7 +254,7 @@ mod tests {
         let beyond = |all: &[f64], much: f64| all.iter().filter(|off_by| **off_by > much).count();
         // Of 200 machines on which every fifth span is disturbed.
         assert!(beyond(&new, 0.05) <= 20 && beyond(&new, 0.1) <= 8, "{new:?}");
-        assert!(beyond(&old, 0.05) >= 80 && beyond(&old, 0.1) >= 50, "{old:?}");
+        assert!(beyond(&old, 0.05) >= 80 && beyond(&old, 0.1) >= 40, "{old:?}");
         assert!(new[199] < 0.2 && old[180] > 0.3, "the worst: {} and {}", new[199], old[180]);
     }
 
