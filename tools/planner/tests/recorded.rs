@@ -1,6 +1,8 @@
-//! The tables that come with the planner against simulated swarms that they were not made from.
+//! What comes with the planner: its tables against simulated swarms that they were not made from, and what is said of its
+//! measurements.
 
-use weircast_planner::check::{judge, offloads};
+use weircast_planner::calibration::Calibration;
+use weircast_planner::check::{judge, left_out, offloads};
 use weircast_planner::offload::OffloadTables;
 
 #[test]
@@ -16,4 +18,14 @@ fn offload_is_predicted_within_five_percent() {
         assert!(good && lines.len() >= 6, "{}: {}", apart.latency, lines.join("\n"));
     }
     assert!(apart.iter().count() > 0);
+}
+
+#[test]
+fn what_is_written_of_three_rates_follows_from_their_file() {
+    let text = include_str!("../recorded/three_rates.json");
+    let measured: Calibration = serde_json::from_str(text).expect("a calibration");
+    measured.check().expect("numbers that can have been measured");
+    let off = |kbps| left_out(&measured, kbps).expect("two others")[0].off_by();
+    let said = [4_000.0, 8_000.0, 16_000.0].map(|kbps| (off(kbps) * 1_000.0).round() / 10.0);
+    assert_eq!(said, [-28.7, 14.7, -14.8]);
 }
