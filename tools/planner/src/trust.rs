@@ -148,6 +148,6 @@ mod tests {
         assert_eq!(doubts(&straight), [""; 0]);
         let shown = lines(&straight).join("\n");
         assert!(shown.contains("; the costs say +0.0 %") || shown.contains("; the costs say -0.0 %"), "{shown}");
-        assert!(shown.contains("http: a chunk costs 2."), "{shown}");
+        assert!(shown.contains("http: a chunk costs 1.99 us + 83.9 us/MiB"), "{shown}");
     }
 }
