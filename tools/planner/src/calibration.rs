@@ -1,22 +1,16 @@
 //! What a core of a node does, as measured: the file that `weircast-plan calibrate` writes.
 //!
-//! A cache's capacity is measured as the most viewers who are served in time. From two rates of a stream follow the two
-//! numbers that are planned with: what it costs a core to send a chunk, and each MiB of it.
-//! ```text
-//!  core-seconds
-//!  for a chunk |              _.*  8 Mbit/s: 1 / (viewers x 5 chunks) for each core
-//!              |         _.-'
-//!              |    *.-'           2 Mbit/s
-//!              |_.-'
-//!         chunk '------------------ bytes of a chunk; the slope is the cost of bytes
-//! ```
+//! A cache's capacity is measured as the most viewers who are served in time, by way of sending and by rate. What sending a
+//! chunk costs follows from them ([`crate::cost`]); it is not in the file.
 
 use serde::{Deserialize, Serialize};
 
-use crate::sizes::{CHUNKS_PER_S, chunk_bytes};
+use crate::cost::SendCost;
+use crate::sizes::chunk_bytes;
 use crate::trust::middle;
 
-/// Version of the file; another one is refused.
+/// Version of the file; another one is refused. It tells what the file's numbers mean; how costs follow from them is the
+/// planner's.
 pub const VERSION: u32 = 2;
 
 /// A node, measured.
@@ -108,25 +102,17 @@ pub struct Round {
     pub cpu_s_per_gib: f64,
 }
 
-/// What sending costs a core.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SendCost {
-    /// A chunk, in microseconds.
-    pub chunk_us: f64,
-    /// Each MiB of it, in microseconds.
-    pub mib_us: f64,
-    /// The way that was measured: another one than asked for when that was not.
-    pub measured: Way,
-}
-
 /// Why a calibration cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BadCalibration {
+    /// Something else, or broken.
+    #[error("no calibration made by `weircast-plan calibrate`: {0}")]
+    NotOne(String),
     /// Another version.
     #[error(
         "the calibration has version {0}, this program reads {VERSION}: make it again with `weircast-plan calibrate`"
     )]
-    Version(u32),
+    Version(u64),
     /// A number that cannot have been measured.
     #[error(
         "the calibration says {key} = {got}, which cannot have been measured: make it again with `weircast-plan calibrate`"
@@ -163,11 +149,6 @@ impl Capacity {
         let rounds = self.rounds.iter().chain(&newer.rounds).copied().collect();
         Capacity::of_rounds(self.way, self.kbps, self.cores, self.p99_ms, rounds)
     }
-
-    /// Core-seconds that sending one chunk took when all cores were full.
-    fn core_s(&self) -> f64 {
-        self.cores / (self.viewers * CHUNKS_PER_S)
-    }
 }
 
 impl Calibration {
@@ -190,10 +171,23 @@ impl Calibration {
         Calibration { made_by, date, host, is_own: true, constants_from, capacities, viewer_bytes, ..recorded }
     }
 
+    /// Reads a file and looks at every number. A file of another version is told to be one, whatever else is in it.
+    pub fn read(text: &str) -> Result<Calibration, BadCalibration> {
+        let not_one = |error: serde_json::Error| BadCalibration::NotOne(error.to_string());
+        let value: serde_json::Value = serde_json::from_str(text).map_err(not_one)?;
+        if let Some(version) = value.get("version").and_then(serde_json::Value::as_u64)
+            && version != u64::from(VERSION)
+        {
+            return Err(BadCalibration::Version(version));
+        }
+        let calibration: Calibration = serde_json::from_value(value).map_err(not_one)?;
+        calibration.check().map(|()| calibration)
+    }
+
     /// Looks at every number.
     pub fn check(&self) -> Result<(), BadCalibration> {
         if self.version != VERSION {
-            return Err(BadCalibration::Version(self.version));
+            return Err(BadCalibration::Version(self.version.into()));
         }
         if self.capacities.is_empty() {
             return Err(BadCalibration::Empty);
@@ -246,53 +240,18 @@ impl Calibration {
     /// The cost of sending by `way`; by the dearest that was measured when it was not. At least one capacity is there
     /// ([`Calibration::check`]).
     pub fn send(&self, way: Way) -> SendCost {
-        let measured = [Way::Http, Way::Pull, Way::Push];
-        let of = |way| fit(way, self.capacities.iter().filter(|capacity| capacity.way == way));
+        let of = |way| SendCost::of(way, self.capacities.iter());
         of(way).unwrap_or_else(|| {
-            let costs = measured.into_iter().filter_map(of);
-            let dearest =
-                costs.max_by(|a, b| a.core_s(chunk_bytes(2_000.0)).total_cmp(&b.core_s(chunk_bytes(2_000.0))));
-            dearest.expect("a checked calibration has a capacity")
+            let at = |cost: &SendCost| cost.core_s(chunk_bytes(2_000.0));
+            let costs = [Way::Http, Way::Pull, Way::Push].into_iter().filter_map(of);
+            costs.max_by(|a, b| at(a).total_cmp(&at(b))).expect("a checked calibration has a capacity")
         })
     }
 
     /// The most viewers of a stream of `kbps`, sent everything by `way`, on `cores`.
     pub fn viewers_max(&self, way: Way, kbps: f64, cores: f64) -> f64 {
-        cores / (self.send(way).core_s(chunk_bytes(kbps)) * CHUNKS_PER_S)
+        self.send(way).viewers_max(kbps, cores)
     }
-}
-
-impl SendCost {
-    /// Core-seconds for a chunk of `bytes`.
-    pub fn core_s(&self, bytes: u64) -> f64 {
-        (self.chunk_us + self.mib_us * bytes as f64 / f64::from(1 << 20)) / 1e6
-    }
-}
-
-/// The straight line with the least relative errors; one through the origin when there is one rate only, or when the best
-/// line would say that a chunk or a byte costs less than nothing.
-fn fit<'a>(way: Way, capacities: impl Iterator<Item = &'a Capacity>) -> Option<SendCost> {
-    let points: Vec<(f64, f64)> = capacities
-        .map(|capacity| (chunk_bytes(capacity.kbps) as f64 / f64::from(1 << 20), capacity.core_s() * 1e6))
-        .collect();
-    if points.is_empty() {
-        return None;
-    }
-    let (mut w, mut wx, mut wy, mut wxx, mut wxy) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for (x, y) in &points {
-        let weight = 1.0 / (y * y);
-        w += weight;
-        wx += weight * x;
-        wy += weight * y;
-        wxx += weight * x * x;
-        wxy += weight * x * y;
-    }
-    let spread = w * wxx - wx * wx;
-    let slope = (w * wxy - wx * wy) / spread;
-    let chunk = (wy - slope * wx) / w;
-    let origin = SendCost { chunk_us: 0.0, mib_us: wxy / wxx, measured: way };
-    let is_line = spread > 1e-9 * w * wxx && slope > 0.0 && chunk >= 0.0;
-    Some(if is_line { SendCost { chunk_us: chunk, mib_us: slope, measured: way } } else { origin })
 }
 
 #[cfg(test)]
@@ -327,14 +286,10 @@ mod tests {
     }
 
     #[test]
-    fn one_rate_gives_a_cost_of_bytes_alone() {
-        let calibration = with(&[capacity(Way::Pull, 2_000.0, 10_000.0)]);
-        let cost = calibration.send(Way::Pull);
-        assert_eq!((cost.chunk_us, cost.measured), (0.0, Way::Pull));
-        assert_eq!(calibration.send(Way::Http).measured, Way::Pull, "the one that is there");
-        // A line that would cost less than nothing at zero bytes.
-        let odd = with(&[capacity(Way::Pull, 2_000.0, 10_000.0), capacity(Way::Pull, 4_000.0, 3_000.0)]);
-        assert_eq!(odd.send(Way::Pull).chunk_us, 0.0);
+    fn a_way_that_was_not_measured_has_the_dearest_ones_cost() {
+        let calibration = with(&[capacity(Way::Pull, 2_000.0, 9_000.0), capacity(Way::Push, 2_000.0, 10_000.0)]);
+        assert_eq!([Way::Pull, Way::Push].map(|way| calibration.send(way).measured), [Way::Pull, Way::Push]);
+        assert_eq!(calibration.send(Way::Http).measured, Way::Pull);
     }
 
     #[test]
@@ -398,5 +353,16 @@ mod tests {
         assert_eq!(broken.check(), Err(BadCalibration::Number { key: "ingest_us", got: -1.0 }));
         assert_eq!(with(&[]).check(), Err(BadCalibration::Empty));
         assert_eq!(Calibration { version: 9, ..Calibration::recorded() }.check(), Err(BadCalibration::Version(9)));
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_told_by_its_version_and_not_by_a_key() {
+        let said = |text: &str| Calibration::read(text).expect_err("not readable").to_string();
+        let old = said("{\"version\": 1, \"what_was_called_otherwise\": 3}");
+        assert!(old.starts_with("the calibration has version 1, this program reads 2: make it again"), "{old}");
+        assert!(said("{\"version\": 2}").starts_with("no calibration made by"), "{}", said("{\"version\": 2}"));
+        assert!(said("{").starts_with("no calibration made by"));
+        let own = serde_json::to_string(&Calibration::recorded()).expect("JSON");
+        assert_eq!(Calibration::read(&own), Ok(Calibration::recorded()));
     }
 }

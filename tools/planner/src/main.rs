@@ -113,10 +113,11 @@ struct CalibrateTask {
     /// Ways of sending: http, pull, push.
     #[arg(long, value_delimiter = ',', default_value = "http,pull,push", value_parser = word::<Way>)]
     ways: Vec<Way>,
-    /// Rates, kbit/s: two that the streams planned for lie between, or more.
-    #[arg(long, value_delimiter = ',', default_value = "2500,10000", value_parser = clap::value_parser!(u64).range(100..=40_000))]
+    /// Rates, kbit/s: a grid in which every stream planned for lies between two that are near each other.
+    #[arg(long, value_delimiter = ',', default_value = "2000,4000,8000,16000", value_parser = rate())]
     kbps: Vec<u64>,
-    /// How often each capacity is measured, every rate in turn; the middle counts.
+    /// How often each capacity is measured, every rate in turn; the middle counts. With --add those with the fewest rounds
+    /// come first, so that a run that was cut short is gone on with.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Most viewers to try: descriptors of one process bound them.
@@ -176,9 +177,9 @@ struct CheckTask {
     /// A calibration whose capacities are predicted.
     #[arg(long)]
     measured: Option<PathBuf>,
-    /// A rate in kbit/s that is left out of --calibration and predicted from its other rates.
-    #[arg(long)]
-    leave_out: Option<f64>,
+    /// Rates in kbit/s that are left out of --calibration, all at once, and each predicted from those that are left.
+    #[arg(long, value_delimiter = ',')]
+    leave_out: Vec<f64>,
     /// The table of offload that predicts; left out, the one that comes with the planner.
     #[arg(long)]
     offload: Option<PathBuf>,
@@ -382,8 +383,9 @@ fn run_check(task: &CheckTask) -> Result<bool> {
         let predicting = calibration(task.calibration.as_deref())?;
         tell(check::judge(&check::capacities(&predicting, &calibration(Some(path))?), task.tolerance));
     }
-    if let Some(kbps) = task.leave_out {
-        tell(check::judge(&check::left_out(&calibration(task.calibration.as_deref())?, kbps)?, task.tolerance));
+    if !task.leave_out.is_empty() {
+        let compared = check::left_out(&calibration(task.calibration.as_deref())?, &task.leave_out)?;
+        tell(check::judge(&compared, task.tolerance));
     }
     if let Some(path) = &task.simulated {
         let predicting = offload(task.offload.as_deref())?;
@@ -394,17 +396,14 @@ fn run_check(task: &CheckTask) -> Result<bool> {
         }
     }
     if told == 0 {
-        bail!("nothing to compare: say --measured FILE, --calibration FILE --leave-out KBPS, or --simulated FILE");
+        bail!("nothing to compare: say --measured FILE, --calibration FILE --leave-out KBPS,KBPS, or --simulated FILE");
     }
     Ok(good)
 }
 
 fn calibration(path: Option<&Path>) -> Result<Calibration> {
     let Some(path) = path else { return Ok(Calibration::recorded()) };
-    let what = || format!("{} is no calibration made by `weircast-plan calibrate`", path.display());
-    let calibration: Calibration = serde_json::from_str(&read(path)?).with_context(what)?;
-    calibration.check().with_context(|| path.display().to_string())?;
-    Ok(calibration)
+    Calibration::read(&read(path)?).with_context(|| path.display().to_string())
 }
 
 fn offload(path: Option<&Path>) -> Result<OffloadTables> {
@@ -433,6 +432,11 @@ fn can_write(path: &Path) -> Result<()> {
 /// A word as the scenario's file has it.
 fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|error| error.to_string())
+}
+
+/// A rate that can be measured.
+fn rate() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(trust::RATES)
 }
 
 /// The date, by the proleptic Gregorian calendar, in UTC.
