@@ -79,11 +79,11 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// One that begins at `guess` viewers and never tries more than `most`; `is_known`: the guess is a capacity found
-    /// before, and needs no bracket.
-    pub(super) fn new(limit_ms: f64, most: f64, guess: f64, is_known: bool) -> Search {
+    /// One that begins at `guess` viewers and never tries more than `most`; `is_near`: the guess is a capacity found before,
+    /// or follows from a neighbour's, and needs no bracket.
+    pub(super) fn new(limit_ms: f64, most: f64, guess: f64, is_near: bool) -> Search {
         let guess = guess.clamp(1.0, most);
-        let bracket = (!is_known).then_some(guess);
+        let bracket = (!is_near).then_some(guess);
         Search { limit_ms, most, points: Vec::new(), bracket, good: None, bad: None, centre: guess, spread: 0 }
     }
 
@@ -101,6 +101,9 @@ impl Search {
         let both = near.len() >= LEVELS && late > 0 && late < near.len();
         if both && self.spread >= LEVELS.min(SPREAD.len()) {
             return Next::Found(self.centre);
+        }
+        if near.len() >= LEVELS && late == 0 && self.centre >= self.most {
+            return Next::AllServed;
         }
         if self.points.len() >= LEVELS_MAX {
             return if self.centre * STEP >= self.most { Next::AllServed } else { Next::Lost };
@@ -240,6 +243,13 @@ mod tests {
         }
         let (_, levels) = found(&mut Noisy::new(1, 0.0), 4_100.0, true);
         assert_eq!(levels, LEVELS, "near a former result a round is short");
+        for guess in [2_800.0, 5_600.0] {
+            let (viewers, levels) = found(&mut Noisy::new(2, 0.0), guess, true);
+            assert!(
+                off(viewers) < 0.05 && levels <= LEVELS + 3,
+                "{viewers} and {levels} levels from a neighbour's {guess}"
+            );
+        }
     }
 
     #[test]
@@ -279,6 +289,12 @@ mod tests {
         };
         assert_eq!(end(2_000.0, false, Some(20.0)), Next::AllServed);
         assert_eq!(end(2_000.0, true, Some(20.0)), Next::AllServed);
+        let mut search = Search::new(LIMIT, 2_000.0, 1_900.0, true);
+        let levels = std::iter::from_fn(|| match search.next() {
+            Next::Level(viewers) => Some(search.put(viewers, Some(120.0))),
+            _ => None,
+        });
+        assert!(levels.count() <= LEVELS, "it is not asked again and again");
         assert_eq!(end(2_000.0, false, None), Next::Lost);
         assert_eq!(end(2_000.0, true, None), Next::Lost);
     }

@@ -4,10 +4,12 @@
 //!  server's CPUs    weircast-cache, a fresh one for each level, its limits on joins off: a crowd of joins is none to plan for
 //!  load's CPUs      weircast-load: publishes, N viewers, all of whom must get every chunk, the 99th percentile in time
 //!
-//!  round 1   4 Mbit/s   16 Mbit/s   what the machine does otherwise comes and goes: every rate is measured in every round,
-//!  round 2   4 Mbit/s   16 Mbit/s   so that each is disturbed alike, and the middle of its rounds counts
-//!  round 3   4 Mbit/s   16 Mbit/s
+//!  round 1   2  4  8  16 Mbit/s   what the machine does otherwise comes and goes: every rate is measured in every round, so
+//!  round 2   2  4  8  16 Mbit/s   that each is disturbed alike, and the middle of its rounds counts
+//!  round 3   2  4 | 8  16         a run that is cut short is gone on with where it was: the fewest rounds come first
 //! ```
+//! The search for a capacity begins at what an earlier round found; a rate's first, at what its neighbour's cost for a byte
+//! lets expect.
 //! | module | its one job |
 //! |---|---|
 //! | [`server`] | a server as a process: started, measured, ended |
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::calibration::{Calibration, Capacity, Round, Way};
+use crate::cost::GAP_MAX;
 use crate::node::DATAGRAMS_PER_JOIN;
 use crate::sizes::{CHUNKS_PER_S, chunk_bytes};
 use crate::trust::middle;
@@ -50,7 +53,7 @@ pub struct Options {
     pub ways: Vec<Way>,
     /// Rates, kbit/s.
     pub kbps: Vec<u64>,
-    /// How often each capacity is measured, at least once.
+    /// How often each capacity is measured, at least once; in the mean, where some have more rounds than others before.
     pub rounds: u32,
     /// Most viewers to try.
     pub viewers_max: u64,
@@ -83,9 +86,10 @@ const STREAMS: u64 = 200;
 /// Rate of those streams, kbit/s.
 const STREAMS_KBPS: u64 = 2_000;
 
-/// Measures. Where `before` has a capacity already the search begins near it. `keep` is given what there is after every
-/// capacity of every round, and its error ends the run; `tell` hears what is done. Errors: a program that is missing or
-/// fails, a load tool that is slower than the cache, too few descriptors, levels that never agree.
+/// Measures: ways x rates x rounds searches, each for a capacity that has the fewest rounds in `before` and since. `keep` is
+/// given what there is after each, and its error ends the run; `tell` hears what is done. Errors: a program that is missing
+/// or fails, a load tool that is slower than the cache, levels that never agree, too few descriptors for all rates. A rate
+/// for which they are too few is told and left out.
 pub fn calibrate(
     options: &Options,
     before: Option<&Calibration>,
@@ -100,28 +104,40 @@ pub fn calibrate(
         let Words { command, date } = words.clone();
         Calibration::of_capacities(command, date, host(), found.to_vec(), viewer_bytes)
     };
-    for round in 1..=options.rounds {
-        for (way, kbps) in options.ways.iter().flat_map(|way| options.kbps.iter().map(move |kbps| (*way, *kbps))) {
-            let mut capacity =
-                Capacity::of_rounds(way, kbps as f64, f64::from(options.cores), options.p99_ms_max, Vec::new());
-            let mut known = found.iter().chain(before.iter().flat_map(|before| &before.capacities));
-            let known = known.find(|other| other.is_like(&capacity)).map(|known| known.viewers);
-            let (measured, bytes) = round_of(options, &programs, way, kbps, known, tell)?;
+    let before: &[Capacity] = before.map_or(&[], |before| &before.capacities);
+    let mut asked = questions_of(options);
+    let mut left = asked.len() * options.rounds as usize;
+    while left > 0 {
+        let Some(next) = fewest_rounds(&asked, before, &found) else { break };
+        let capacity = asked[next].clone();
+        let (way, kbps) = (capacity.way, capacity.kbps as u64);
+        let known = found.iter().chain(before);
+        let Some((round, bytes)) = round_of(options, &programs, way, kbps, begin(&capacity, known), tell)? else {
+            asked.remove(next);
+            let done = found.iter().find(|other| other.is_like(&capacity)).map_or(0, |other| other.rounds.len());
+            left = left.saturating_sub((options.rounds as usize).saturating_sub(done).max(1));
             tell(&format!(
-                "round {round} of {}: {} at {kbps} kbit/s: {:.0} viewers in time",
-                options.rounds,
+                "{} at {kbps} kbit/s is left out: {} viewers were served, the descriptors end before the cores do; raise the \
+                 limit (ulimit -n) and --viewers-max to measure it",
                 way.word(),
-                measured.viewers
+                options.viewers_max
             ));
-            viewer_bytes = viewer_bytes.max(bytes);
-            capacity.rounds.push(measured);
-            let rounds = match found.iter().position(|other| other.is_like(&capacity)) {
-                Some(at) => [found.remove(at).rounds, capacity.rounds].concat(),
-                None => capacity.rounds,
-            };
-            found.push(Capacity::of_rounds(way, kbps as f64, capacity.cores, capacity.p99_ms, rounds));
-            keep(&so_far(&found, viewer_bytes))?;
-        }
+            continue;
+        };
+        left -= 1;
+        let (word, viewers) = (way.word(), round.viewers);
+        tell(&format!("{word} at {kbps} kbit/s: {viewers:.0} viewers in time; {left} searches to go"));
+        viewer_bytes = viewer_bytes.max(bytes);
+        let mut rounds = match found.iter().position(|other| other.is_like(&capacity)) {
+            Some(at) => found.remove(at).rounds,
+            None => Vec::new(),
+        };
+        rounds.push(round);
+        found.push(Capacity::of_rounds(way, capacity.kbps, capacity.cores, capacity.p99_ms, rounds));
+        keep(&so_far(&found, viewer_bytes))?;
+    }
+    if found.is_empty() {
+        bail!("nothing was measured: every rate's viewers were served; measure faster streams too (--kbps)");
     }
     let mut calibration = so_far(&found, viewer_bytes);
     if !options.only_capacities {
@@ -139,6 +155,45 @@ pub fn calibrate(
     Ok(calibration)
 }
 
+/// A capacity to be measured for each way and rate, without rounds.
+fn questions_of(options: &Options) -> Vec<Capacity> {
+    let each = options.ways.iter().flat_map(|way| options.kbps.iter().map(move |kbps| (*way, *kbps as f64)));
+    let mut asked: Vec<Capacity> = Vec::new();
+    for (way, kbps) in each {
+        let one = Capacity::of_rounds(way, kbps, f64::from(options.cores), options.p99_ms_max, Vec::new());
+        if !asked.iter().any(|other| other.is_like(&one)) {
+            asked.push(one);
+        }
+    }
+    asked
+}
+
+/// Which of `asked` has the fewest rounds in `before` and `found`, the first of equals; `None` of none.
+fn fewest_rounds(asked: &[Capacity], before: &[Capacity], found: &[Capacity]) -> Option<usize> {
+    let rounds = |one: &Capacity| {
+        let like = before.iter().chain(found).filter(|other| other.is_like(one) && other.p99_ms == one.p99_ms);
+        like.map(|other| other.rounds.len()).sum::<usize>()
+    };
+    (0..asked.len()).min_by_key(|at| rounds(&asked[*at]))
+}
+
+/// Where the search for `capacity` begins, as others let expect.
+fn begin<'a>(capacity: &Capacity, known: impl Iterator<Item = &'a Capacity>) -> Option<Begin> {
+    let away = |other: &Capacity| (other.kbps / capacity.kbps).ln().abs();
+    let alike = known.filter(|other| (other.way, other.cores) == (capacity.way, capacity.cores));
+    let nearest = alike.min_by(|a, b| away(a).total_cmp(&away(b)))?;
+    let bytes = chunk_bytes(nearest.kbps) as f64 / chunk_bytes(capacity.kbps) as f64;
+    Some(Begin { viewers: nearest.viewers * bytes, is_near: away(nearest) <= GAP_MAX.ln() })
+}
+
+/// Where a search begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Begin {
+    viewers: f64,
+    /// The capacity needs no bracket.
+    is_near: bool,
+}
+
 /// A question and a join at a server that took `asked_us` for a question when nobody was in it: what it took beyond its
 /// machine is the datagrams' and comes once with each.
 fn datagram_server(asked_us: f64, machine: &machines::Spent, name: &str) -> Result<(f64, f64)> {
@@ -153,15 +208,15 @@ fn datagram_server(asked_us: f64, machine: &machines::Spent, name: &str) -> Resu
     Ok((datagram_us + machine.question_us, DATAGRAMS_PER_JOIN * datagram_us + machine.join_us))
 }
 
-/// The most viewers in time in one round, and the user memory of one. `known`: what was found before.
+/// The most viewers in time in one round, and the user memory of one; `None`: all that may be tried are served.
 fn round_of(
     options: &Options,
     programs: &Programs,
     way: Way,
     kbps: u64,
-    known: Option<f64>,
+    begin: Option<Begin>,
     tell: &mut dyn FnMut(&str),
-) -> Result<(Round, f64)> {
+) -> Result<Option<(Round, f64)>> {
     let most = options.viewers_max as f64;
     let mut bytes: f64 = 0.0;
     let mut run = |viewers: u64| -> Result<Seen> {
@@ -170,11 +225,11 @@ fn round_of(
         bytes = bytes.max(seen.viewer_bytes);
         Ok(seen)
     };
-    let guess = match known {
-        Some(known) => known,
-        None => first_guess(options, kbps, &mut run)?,
+    let Begin { viewers, is_near } = match begin {
+        Some(begin) => begin,
+        None => Begin { viewers: first_guess(options, kbps, &mut run)?, is_near: false },
     };
-    let mut search = Search::new(options.p99_ms_max, most, guess, known.is_some());
+    let mut search = Search::new(options.p99_ms_max, most, viewers, is_near);
     let mut levels: Vec<(f64, f64)> = Vec::new();
     let mut slow = 0;
     let viewers = loop {
@@ -197,10 +252,7 @@ fn round_of(
                 levels.push((viewers as f64, seen.cpu_s_per_gib));
             }
             Next::Found(viewers) => break viewers,
-            Next::AllServed => bail!(
-                "{most} viewers of {kbps} kbit/s were served: the descriptors end before the cores do. Measure a faster \
-                 stream (--kbps), or raise the limit (ulimit -n) and --viewers-max"
-            ),
+            Next::AllServed => return Ok(None),
             Next::Lost => bail!(
                 "the levels of {kbps} kbit/s by {} never agreed on how many viewers are in time: stop what else runs on \
                  this machine, or measure longer spans (--seconds)",
@@ -211,7 +263,7 @@ fn round_of(
     // Far from the capacity a batch is another one and costs something else.
     let near = levels.iter().filter(|(at, _)| (viewers / 1.4..=viewers * 1.4).contains(at)).map(|(_, cpu)| *cpu);
     let cpu_s_per_gib = middle(near.collect()).unwrap_or_default();
-    Ok((Round { viewers, cpu_s_per_gib }, bytes))
+    Ok(Some((Round { viewers, cpu_s_per_gib }, bytes)))
 }
 
 /// How many viewers the CPU time of a few lets expect.
@@ -248,6 +300,39 @@ fn ingest_us(options: &Options, programs: &Programs, calibration: &Calibration) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(kbps: f64, viewers: &[f64]) -> Capacity {
+        let rounds = viewers.iter().map(|viewers| Round { viewers: *viewers, cpu_s_per_gib: 0.2 }).collect();
+        Capacity::of_rounds(Way::Http, kbps, 1.0, 150.0, rounds)
+    }
+
+    #[test]
+    fn the_rate_with_the_fewest_rounds_comes_next() {
+        let asked = [at(2_000.0, &[]), at(4_000.0, &[]), at(8_000.0, &[])];
+        let next = |before: &[Capacity], found: &[Capacity]| fewest_rounds(&asked, before, found);
+        assert_eq!(next(&[], &[]), Some(0));
+        // Cut short after the second rate: the third, then all three in turn again.
+        let before = [at(2_000.0, &[9e3]), at(4_000.0, &[5e3])];
+        assert_eq!(next(&before, &[]), Some(2));
+        assert_eq!(next(&before, &[at(8_000.0, &[3e3])]), Some(0));
+        assert_eq!(next(&before, &[at(8_000.0, &[3e3]), at(2_000.0, &[9e3])]), Some(1));
+        // What was in time by another limit is no round of it.
+        let other = Capacity { p99_ms: 50.0, ..at(2_000.0, &[9e3, 9e3]) };
+        assert_eq!(next(&[other, at(4_000.0, &[5e3]), at(8_000.0, &[3e3])], &[]), Some(0));
+        assert_eq!(fewest_rounds(&[], &[], &[]), None);
+    }
+
+    #[test]
+    fn a_search_begins_where_the_nearest_rates_cost_for_a_byte_says() {
+        let known = [at(4_000.0, &[5_000.0]), at(16_000.0, &[2_000.0]), Capacity { way: Way::Pull, ..at(8e3, &[9.0]) }];
+        let begin = |kbps| begin(&at(kbps, &[]), known.iter()).expect("something is known");
+        // 100 152 of 150 152 bytes: two thirds of the viewers, and a bit.
+        let six = begin(6_000.0);
+        assert!((six.viewers - 5_000.0 * 100_152.0 / 150_152.0).abs() < 1e-6 && six.is_near, "{six:?}");
+        assert_eq!(begin(16_000.0), Begin { viewers: 2_000.0, is_near: true });
+        assert!(!begin(1_000.0).is_near, "four times the rate says little");
+        assert_eq!(super::begin(&Capacity { way: Way::Push, ..at(8e3, &[]) }, known.iter()), None);
+    }
 
     #[test]
     fn a_server_is_its_machine_and_its_datagrams() {
