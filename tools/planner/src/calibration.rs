@@ -1,21 +1,16 @@
 //! What a core of a node does, as measured: the file that `weircast-plan calibrate` writes.
 //!
-//! A cache's capacity is measured as the most viewers who are served in time. From two rates of a stream follow the two
-//! numbers that are planned with: what it costs a core to send a chunk, and each MiB of it.
-//! ```text
-//!  core-seconds
-//!  for a chunk |              _.*  8 Mbit/s: 1 / (viewers x 5 chunks) for each core
-//!              |         _.-'
-//!              |    *.-'           2 Mbit/s
-//!              |_.-'
-//!         chunk '------------------ bytes of a chunk; the slope is the cost of bytes
-//! ```
+//! A cache's capacity is measured as the most viewers who are served in time, by way of sending and by rate. What sending a
+//! chunk costs follows from them ([`crate::cost`]); it is not in the file.
 
 use serde::{Deserialize, Serialize};
 
-use crate::sizes::{CHUNKS_PER_S, chunk_bytes};
+use crate::cost::SendCost;
+use crate::sizes::chunk_bytes;
+use crate::trust::middle;
 
-/// Version of the file; another one is refused.
+/// Version of the file; another one is refused. It tells what the file's numbers mean; how costs follow from them is the
+/// planner's.
 pub const VERSION: u32 = 2;
 
 /// A node, measured.
@@ -76,8 +71,8 @@ impl Way {
     }
 }
 
-/// One capacity.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// One capacity: the middle of its rounds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Capacity {
     /// How.
@@ -88,31 +83,36 @@ pub struct Capacity {
     pub cores: f64,
     /// The most viewers who all got every chunk in time.
     pub viewers: f64,
-    /// The 99th percentile of their lateness, in milliseconds.
+    /// The 99th percentile of lateness that was in time, in milliseconds.
     pub p99_ms: f64,
-    /// The server's CPU-seconds for a GiB at that number.
+    /// The server's CPU-seconds for a GiB near that number.
     pub cpu_s_per_gib: f64,
+    /// What each round found, in their order. Empty: it was not measured in rounds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounds: Vec<Round>,
 }
 
-/// What sending costs a core.
+/// What one round found.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SendCost {
-    /// A chunk, in microseconds.
-    pub chunk_us: f64,
-    /// Each MiB of it, in microseconds.
-    pub mib_us: f64,
-    /// The way that was measured: another one than asked for when that was not.
-    pub measured: Way,
+#[serde(deny_unknown_fields)]
+pub struct Round {
+    /// The most viewers in time.
+    pub viewers: f64,
+    /// The server's CPU-seconds for a GiB near that number: the middle of the levels.
+    pub cpu_s_per_gib: f64,
 }
 
 /// Why a calibration cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BadCalibration {
+    /// Something else, or broken.
+    #[error("no calibration made by `weircast-plan calibrate`: {0}")]
+    NotOne(String),
     /// Another version.
     #[error(
         "the calibration has version {0}, this program reads {VERSION}: make it again with `weircast-plan calibrate`"
     )]
-    Version(u32),
+    Version(u64),
     /// A number that cannot have been measured.
     #[error(
         "the calibration says {key} = {got}, which cannot have been measured: make it again with `weircast-plan calibrate`"
@@ -129,9 +129,25 @@ pub enum BadCalibration {
 }
 
 impl Capacity {
-    /// Core-seconds that sending one chunk took when all cores were full.
-    fn core_s(&self) -> f64 {
-        self.cores / (self.viewers * CHUNKS_PER_S)
+    /// The middle of `rounds` (at least one).
+    pub fn of_rounds(way: Way, kbps: f64, cores: f64, p99_ms: f64, rounds: Vec<Round>) -> Capacity {
+        let of = |part: fn(&Round) -> f64| middle(rounds.iter().map(part).collect()).unwrap_or_default();
+        let (viewers, cpu_s_per_gib) = (of(|round| round.viewers), of(|round| round.cpu_s_per_gib));
+        Capacity { way, kbps, cores, viewers, p99_ms, cpu_s_per_gib, rounds }
+    }
+
+    /// Whether `other` is the same question, which then is one of its rounds' too.
+    pub fn is_like(&self, other: &Capacity) -> bool {
+        (self.way, self.kbps, self.cores) == (other.way, other.kbps, other.cores)
+    }
+
+    /// What `newer` adds to it: its rounds, or where one of the two has none, or another limit, all that it says.
+    fn and(&self, newer: &Capacity) -> Capacity {
+        if self.rounds.is_empty() || newer.rounds.is_empty() || self.p99_ms != newer.p99_ms {
+            return newer.clone();
+        }
+        let rounds = self.rounds.iter().chain(&newer.rounds).copied().collect();
+        Capacity::of_rounds(self.way, self.kbps, self.cores, self.p99_ms, rounds)
     }
 }
 
@@ -155,10 +171,23 @@ impl Calibration {
         Calibration { made_by, date, host, is_own: true, constants_from, capacities, viewer_bytes, ..recorded }
     }
 
+    /// Reads a file and looks at every number. A file of another version is told to be one, whatever else is in it.
+    pub fn read(text: &str) -> Result<Calibration, BadCalibration> {
+        let not_one = |error: serde_json::Error| BadCalibration::NotOne(error.to_string());
+        let value: serde_json::Value = serde_json::from_str(text).map_err(not_one)?;
+        if let Some(version) = value.get("version").and_then(serde_json::Value::as_u64)
+            && version != u64::from(VERSION)
+        {
+            return Err(BadCalibration::Version(version));
+        }
+        let calibration: Calibration = serde_json::from_value(value).map_err(not_one)?;
+        calibration.check().map(|()| calibration)
+    }
+
     /// Looks at every number.
     pub fn check(&self) -> Result<(), BadCalibration> {
         if self.version != VERSION {
-            return Err(BadCalibration::Version(self.version));
+            return Err(BadCalibration::Version(self.version.into()));
         }
         if self.capacities.is_empty() {
             return Err(BadCalibration::Empty);
@@ -171,7 +200,11 @@ impl Calibration {
             ("route_join_us", self.route_join_us),
         ];
         let of = |capacity: &Capacity| {
-            [("capacities.kbps", capacity.kbps), ("cores", capacity.cores), ("viewers", capacity.viewers)]
+            [
+                ("capacities.kbps", capacity.kbps),
+                ("capacities.cores", capacity.cores),
+                ("capacities.viewers", capacity.viewers),
+            ]
         };
         let all = numbers.into_iter().chain(self.capacities.iter().flat_map(of));
         for (key, got) in all.chain([("viewer_bytes", self.viewer_bytes.max(f64::MIN_POSITIVE))]) {
@@ -182,17 +215,22 @@ impl Calibration {
         Ok(())
     }
 
-    /// What was measured before on the same machine and what `newer` adds to it: its capacities, in place of those of the
-    /// same way, rate and cores, and unless it holds `only_capacities` all else that it has measured again.
+    /// What was measured before on the same machine and what `newer` adds to it: its capacities, as further rounds of those
+    /// of the same way, rate, cores and limit, and unless it holds `only_capacities` all else that it has measured again.
     pub fn and(self, newer: Calibration, only_capacities: bool) -> Calibration {
-        let is_again = |old: &Capacity| {
-            let same = |new: &Capacity| (new.way, new.kbps, new.cores) == (old.way, old.kbps, old.cores);
-            newer.capacities.iter().any(same)
-        };
-        let mut capacities: Vec<Capacity> = self.capacities.iter().copied().filter(|old| !is_again(old)).collect();
-        capacities.extend(&newer.capacities);
+        let mut capacities = self.capacities.clone();
+        for new in &newer.capacities {
+            match capacities.iter_mut().find(|old| old.is_like(new)) {
+                Some(old) => *old = old.and(new),
+                None => capacities.push(new.clone()),
+            }
+        }
         capacities.sort_by(|a, b| a.way.cmp(&b.way).then(a.kbps.total_cmp(&b.kbps)));
-        let made_by = format!("{}; {}", self.made_by, newer.made_by);
+        let made_by = if self.made_by == newer.made_by {
+            newer.made_by.clone()
+        } else {
+            format!("{}; {}", self.made_by, newer.made_by)
+        };
         let viewer_bytes = self.viewer_bytes.max(newer.viewer_bytes);
         let date = newer.date.clone();
         let rest = if only_capacities { self } else { newer };
@@ -202,53 +240,18 @@ impl Calibration {
     /// The cost of sending by `way`; by the dearest that was measured when it was not. At least one capacity is there
     /// ([`Calibration::check`]).
     pub fn send(&self, way: Way) -> SendCost {
-        let measured = [Way::Http, Way::Pull, Way::Push];
-        let of = |way| fit(way, self.capacities.iter().filter(|capacity| capacity.way == way));
+        let of = |way| SendCost::of(way, self.capacities.iter());
         of(way).unwrap_or_else(|| {
-            let costs = measured.into_iter().filter_map(of);
-            let dearest =
-                costs.max_by(|a, b| a.core_s(chunk_bytes(2_000.0)).total_cmp(&b.core_s(chunk_bytes(2_000.0))));
-            dearest.expect("a checked calibration has a capacity")
+            let at = |cost: &SendCost| cost.core_s(chunk_bytes(2_000.0));
+            let costs = [Way::Http, Way::Pull, Way::Push].into_iter().filter_map(of);
+            costs.max_by(|a, b| at(a).total_cmp(&at(b))).expect("a checked calibration has a capacity")
         })
     }
 
     /// The most viewers of a stream of `kbps`, sent everything by `way`, on `cores`.
     pub fn viewers_max(&self, way: Way, kbps: f64, cores: f64) -> f64 {
-        cores / (self.send(way).core_s(chunk_bytes(kbps)) * CHUNKS_PER_S)
+        self.send(way).viewers_max(kbps, cores)
     }
-}
-
-impl SendCost {
-    /// Core-seconds for a chunk of `bytes`.
-    pub fn core_s(&self, bytes: u64) -> f64 {
-        (self.chunk_us + self.mib_us * bytes as f64 / f64::from(1 << 20)) / 1e6
-    }
-}
-
-/// The straight line with the least relative errors; one through the origin when there is one rate only, or when the best
-/// line would say that a chunk or a byte costs less than nothing.
-fn fit<'a>(way: Way, capacities: impl Iterator<Item = &'a Capacity>) -> Option<SendCost> {
-    let points: Vec<(f64, f64)> = capacities
-        .map(|capacity| (chunk_bytes(capacity.kbps) as f64 / f64::from(1 << 20), capacity.core_s() * 1e6))
-        .collect();
-    if points.is_empty() {
-        return None;
-    }
-    let (mut w, mut wx, mut wy, mut wxx, mut wxy) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for (x, y) in &points {
-        let weight = 1.0 / (y * y);
-        w += weight;
-        wx += weight * x;
-        wy += weight * y;
-        wxx += weight * x * x;
-        wxy += weight * x * y;
-    }
-    let spread = w * wxx - wx * wx;
-    let slope = (w * wxy - wx * wy) / spread;
-    let chunk = (wy - slope * wx) / w;
-    let origin = SendCost { chunk_us: 0.0, mib_us: wxy / wxx, measured: way };
-    let is_line = spread > 1e-9 * w * wxx && slope > 0.0 && chunk >= 0.0;
-    Some(if is_line { SendCost { chunk_us: chunk, mib_us: slope, measured: way } } else { origin })
 }
 
 #[cfg(test)]
@@ -256,7 +259,7 @@ mod tests {
     use super::*;
 
     fn capacity(way: Way, kbps: f64, viewers: f64) -> Capacity {
-        Capacity { way, kbps, cores: 1.0, viewers, p99_ms: 150.0, cpu_s_per_gib: 0.3 }
+        Capacity { way, kbps, cores: 1.0, viewers, p99_ms: 150.0, cpu_s_per_gib: 0.3, rounds: Vec::new() }
     }
 
     fn with(capacities: &[Capacity]) -> Calibration {
@@ -283,26 +286,39 @@ mod tests {
     }
 
     #[test]
-    fn one_rate_gives_a_cost_of_bytes_alone() {
-        let calibration = with(&[capacity(Way::Pull, 2_000.0, 10_000.0)]);
-        let cost = calibration.send(Way::Pull);
-        assert_eq!((cost.chunk_us, cost.measured), (0.0, Way::Pull));
-        assert_eq!(calibration.send(Way::Http).measured, Way::Pull, "the one that is there");
-        // A line that would cost less than nothing at zero bytes.
-        let odd = with(&[capacity(Way::Pull, 2_000.0, 10_000.0), capacity(Way::Pull, 4_000.0, 3_000.0)]);
-        assert_eq!(odd.send(Way::Pull).chunk_us, 0.0);
+    fn a_way_that_was_not_measured_has_the_dearest_ones_cost() {
+        let calibration = with(&[capacity(Way::Pull, 2_000.0, 9_000.0), capacity(Way::Push, 2_000.0, 10_000.0)]);
+        assert_eq!([Way::Pull, Way::Push].map(|way| calibration.send(way).measured), [Way::Pull, Way::Push]);
+        assert_eq!(calibration.send(Way::Http).measured, Way::Pull);
     }
 
     #[test]
     fn what_is_measured_later_is_put_beside_what_was_there() {
         let (old, new) = (capacity(Way::Http, 2_500.0, 9_000.0), capacity(Way::Http, 2_500.0, 10_000.0));
         let (kept, added) = (capacity(Way::Http, 10_000.0, 3_000.0), capacity(Way::Pull, 2_500.0, 8_000.0));
-        let before = Calibration { ingest_us: 100.0, viewer_bytes: 600.0, ..with(&[kept, old]) };
-        let newer = Calibration { ingest_us: 200.0, viewer_bytes: 500.0, ..with(&[added, new]) };
+        let before = Calibration { ingest_us: 100.0, viewer_bytes: 600.0, ..with(&[kept.clone(), old]) };
+        let newer = Calibration { ingest_us: 200.0, viewer_bytes: 500.0, ..with(&[added.clone(), new.clone()]) };
         let both = before.clone().and(newer.clone(), true);
         assert_eq!(both.capacities, [new, kept, added]);
         assert_eq!((both.ingest_us, both.viewer_bytes), (100.0, 600.0));
         assert_eq!(before.and(newer, false).ingest_us, 200.0);
+    }
+
+    #[test]
+    fn a_capacity_that_is_measured_again_has_more_rounds() {
+        let round = |viewers| Round { viewers, cpu_s_per_gib: viewers / 1e4 };
+        let of = |viewers: &[f64]| {
+            let rounds = viewers.iter().map(|viewers| round(*viewers)).collect();
+            Capacity::of_rounds(Way::Http, 4_000.0, 1.0, 150.0, rounds)
+        };
+        let both = with(&[of(&[6_000.0])]).and(with(&[of(&[5_000.0, 7_000.0])]), true);
+        assert_eq!(both.capacities, [of(&[6_000.0, 5_000.0, 7_000.0])]);
+        assert_eq!((both.capacities[0].viewers, both.capacities[0].cpu_s_per_gib), (6_000.0, 0.6));
+        // Another limit, or no rounds: what was is no round of it.
+        let other = Capacity { p99_ms: 100.0, ..of(&[9_000.0]) };
+        assert_eq!(with(&[other]).and(with(&[of(&[5_000.0])]), true).capacities, [of(&[5_000.0])]);
+        let bare = capacity(Way::Http, 4_000.0, 9_000.0);
+        assert_eq!(with(&[bare]).and(with(&[of(&[5_000.0])]), true).capacities, [of(&[5_000.0])]);
     }
 
     #[test]
@@ -337,5 +353,16 @@ mod tests {
         assert_eq!(broken.check(), Err(BadCalibration::Number { key: "ingest_us", got: -1.0 }));
         assert_eq!(with(&[]).check(), Err(BadCalibration::Empty));
         assert_eq!(Calibration { version: 9, ..Calibration::recorded() }.check(), Err(BadCalibration::Version(9)));
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_told_by_its_version_and_not_by_a_key() {
+        let said = |text: &str| Calibration::read(text).expect_err("not readable").to_string();
+        let old = said("{\"version\": 1, \"what_was_called_otherwise\": 3}");
+        assert!(old.starts_with("the calibration has version 1, this program reads 2: make it again"), "{old}");
+        assert!(said("{\"version\": 2}").starts_with("no calibration made by"), "{}", said("{\"version\": 2}"));
+        assert!(said("{").starts_with("no calibration made by"));
+        let own = serde_json::to_string(&Calibration::recorded()).expect("JSON");
+        assert_eq!(Calibration::read(&own), Ok(Calibration::recorded()));
     }
 }

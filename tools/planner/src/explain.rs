@@ -3,12 +3,12 @@
 use cache_core::proto::index::IndexBounds;
 use cache_core::proto::route::ids::IdsConfig;
 
-use crate::calibration::Calibration;
+use crate::calibration::{Calibration, Way};
 use crate::node::Usage;
 use crate::offload::{bound, usable_uplink};
 use crate::plan::{Division, Plan, Planner};
 use crate::scenario::Survive;
-use crate::sizes;
+use crate::{sizes, trust};
 
 /// A continuity below this is told: what is to be reached while 1 % of the peers are replaced each second.
 const CONTINUITY_MIN: f64 = 0.995;
@@ -31,7 +31,7 @@ pub(crate) fn warnings(planner: &Planner<'_>, calibration: &Calibration, divisio
              --add` without --only-capacities on yours"
         ));
     }
-    for (cost, word) in [(planner.costs.http, "http"), (planner.costs.pull, "pull"), (planner.costs.push, "push")] {
+    for (cost, word) in [(&planner.costs.http, "http"), (&planner.costs.pull, "pull"), (&planner.costs.push, "push")] {
         if cost.measured.word() != word {
             warnings.push(format!(
                 "sending by {word} was not measured; the cost of {} stands for it",
@@ -39,6 +39,8 @@ pub(crate) fn warnings(planner: &Planner<'_>, calibration: &Calibration, divisio
             ));
         }
     }
+    warnings.extend(trust::doubts(calibration));
+    warnings.extend(trust::gaps(calibration, &sent(division)));
     let most = calibration.capacities.iter().map(|capacity| capacity.cores).fold(0.0, f64::max);
     if planner.scenario.cache.cores > most {
         warnings.push(format!(
@@ -71,6 +73,18 @@ pub(crate) fn warnings(planner: &Planner<'_>, calibration: &Calibration, divisio
         warnings.push(text.to_owned());
     }
     warnings
+}
+
+/// By which ways which rates are sent: to players, to peers, and between caches, of which every plan may have more than one.
+fn sent(division: &Division) -> Vec<(Way, f64)> {
+    let mut sent = Vec::new();
+    for local in division.locals.iter().flatten() {
+        let ways = [(Way::Http, local.players), (Way::Pull, local.copies), (Way::Push, local.held)];
+        sent.extend(ways.into_iter().filter(|(_, copies)| *copies > 0.0).map(|(way, _)| (way, local.kbps)));
+    }
+    sent.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    sent.dedup();
+    sent
 }
 
 /// What to write into the servers' configuration.
@@ -111,16 +125,13 @@ pub(crate) fn working(
     let mut lines = vec![
         format!("costs: {} on {}, {}{constants}", calibration.made_by, calibration.host, calibration.date),
         format!(
-            "a chunk costs a core: to a player {:.2} us + {:.1} us/MiB; to a peer {:.2} + {:.1}; to a cache {:.2} + {:.1}; to take \
-             in {:.0} us",
-            costs.http.chunk_us,
-            costs.http.mib_us,
-            costs.pull.chunk_us,
-            costs.pull.mib_us,
-            costs.push.chunk_us,
-            costs.push.mib_us,
+            "a chunk costs a core, in a line between rates: to a player {}; to a peer {}; to a cache {}; to take in {:.0} us",
+            costs.http.text(),
+            costs.pull.text(),
+            costs.push.text(),
             costs.ingest_s * 1e6
         ),
+        format!("measured: {}", trust::lines(calibration).join("; ")),
         format!("offload: {}", planner.offload.origin()),
         format!(
             "a link takes {:.1} KiB; a line carries {:.1} % of TCP's payload; areas needed for PeerIDs: {:.0}",

@@ -16,6 +16,8 @@
 //! | [`sizes`] | what a chunk, a link, a stream's ring takes: computed by cache-core |
 //! | [`offload`] | what peers take off the caches, from simulated runs |
 //! | [`calibration`] | what a core of a node does, as measured |
+//! | [`cost`] | what sending a chunk costs, between the rates that were measured |
+//! | [`trust`] | how far it can be trusted: the scatter of its rounds, rates that nothing was measured near |
 //! | [`demand`] | who watches what where, and the traffic of it |
 //! | [`node`] | what one server of each kind needs of each resource |
 //! | [`plan`] | the least number of each that carries the demand, also after the failure |
@@ -30,6 +32,7 @@
 pub mod calibrate;
 pub mod calibration;
 pub mod check;
+pub mod cost;
 pub mod demand;
 mod explain;
 pub mod node;
@@ -39,3 +42,4 @@ pub mod report;
 pub mod scenario;
 pub mod simulate;
 pub mod sizes;
+pub mod trust;

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use cache_core::proto::cache::admission::Budget;
 use clap::{Args, Parser, Subcommand};
-use weircast_planner::calibrate::{self, calibrate};
+use weircast_planner::calibrate::{self, Words, calibrate};
 use weircast_planner::calibration::{Calibration, Way};
-use weircast_planner::offload::{OffloadRun, OffloadTable};
+use weircast_planner::offload::{OffloadRun, OffloadTables};
 use weircast_planner::scenario::{Latency, Scenario, Survive};
 use weircast_planner::simulate::{self, Grid};
-use weircast_planner::{check, plan::plan, report};
+use weircast_planner::{check, plan::plan, report, trust};
 
 /// Tells how many nodes an audience needs, what of them is full first, and what more of it buys.
 ///
@@ -25,8 +25,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Plans. Try: weircast-plan plan tools/planner/examples/evening.toml
+    /// Plans. Try: weircast-plan example > evening.toml; weircast-plan plan evening.toml
     Plan(Box<PlanTask>),
+    /// Prints a scenario to begin with: weircast-plan example > evening.toml
+    Example,
     /// Measures this node: runs weircast-cache under weircast-load, index and route servers under questions.
     Calibrate(CalibrateTask),
     /// Makes a table of offload with the simulator.
@@ -42,7 +44,7 @@ struct PlanTask {
     /// What `weircast-plan calibrate` measured; without it, what was recorded on another machine.
     #[arg(long)]
     calibration: Option<PathBuf>,
-    /// What `weircast-plan simulate` made; without it, the table that comes with the planner.
+    /// What `weircast-plan simulate` made, of the scenario's latency profile; without it, what comes with the planner.
     #[arg(long)]
     offload: Option<PathBuf>,
     /// Shows how everything was reckoned, line by line.
@@ -111,9 +113,13 @@ struct CalibrateTask {
     /// Ways of sending: http, pull, push.
     #[arg(long, value_delimiter = ',', default_value = "http,pull,push", value_parser = word::<Way>)]
     ways: Vec<Way>,
-    /// Rates, kbit/s: two that the streams planned for lie between.
-    #[arg(long, value_delimiter = ',', default_value = "2500,10000", value_parser = clap::value_parser!(u64).range(100..=40_000))]
+    /// Rates, kbit/s: a grid in which every stream planned for lies between two that are near each other.
+    #[arg(long, value_delimiter = ',', default_value = "2000,4000,8000,16000", value_parser = rate())]
     kbps: Vec<u64>,
+    /// How often each capacity is measured, every rate in turn; the middle counts. With --add those with the fewest rounds
+    /// come first, so that a run that was cut short is gone on with.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
     /// Most viewers to try: descriptors of one process bound them.
     #[arg(long, default_value_t = 19_000, value_parser = clap::value_parser!(u64).range(1_000..=1_000_000))]
     viewers_max: u64,
@@ -128,8 +134,8 @@ struct CalibrateTask {
     /// machine's until a run without this, and plans say so.
     #[arg(long)]
     only_capacities: bool,
-    /// Keeps what --out holds already of other ways and rates: a calibration may be made in several runs. The first one
-    /// begins the file.
+    /// Keeps what --out holds already: a calibration may be made in several runs, of which the first one begins the file. What
+    /// is measured again gets more rounds.
     #[arg(long)]
     add: bool,
 }
@@ -147,7 +153,7 @@ struct SimulateTask {
     #[arg(long, default_value = "classic", value_parser = word::<Latency>)]
     latency: Latency,
     /// Mean uplinks over the stream's rate.
-    #[arg(long, value_delimiter = ',', default_value = "0.5,0.65,0.8,1,1.15,1.3,2,3")]
+    #[arg(long, allow_negative_numbers = true, value_delimiter = ',', default_value = "0.5,0.65,0.8,1,1.15,1.3,2,3")]
     uplinks: Vec<f64>,
     /// Peers.
     #[arg(long, value_delimiter = ',', default_value = "60,200,600")]
@@ -158,6 +164,9 @@ struct SimulateTask {
     /// Simulated seconds of each run; left out, the scenario's.
     #[arg(long)]
     seconds: Option<u64>,
+    /// Keeps the tables of other profiles that --out holds already.
+    #[arg(long)]
+    add: bool,
 }
 
 #[derive(Debug, Args)]
@@ -168,6 +177,9 @@ struct CheckTask {
     /// A calibration whose capacities are predicted.
     #[arg(long)]
     measured: Option<PathBuf>,
+    /// Rates in kbit/s that are left out of --calibration, all at once, and each predicted from those that are left.
+    #[arg(long, value_delimiter = ',')]
+    leave_out: Vec<f64>,
     /// The table of offload that predicts; left out, the one that comes with the planner.
     #[arg(long)]
     offload: Option<PathBuf>,
@@ -186,6 +198,10 @@ fn main() -> ExitCode {
     let task = Arguments::parse().task;
     let done = match task {
         Task::Plan(task) => run_plan(&task).map(|()| true),
+        Task::Example => {
+            print!("{}", include_str!("../examples/evening.toml"));
+            Ok(true)
+        }
         Task::Calibrate(task) => run_calibrate(&task).map(|()| true),
         Task::Simulate(task) => run_simulate(&task).map(|()| true),
         Task::Check(task) => run_check(&task),
@@ -202,11 +218,12 @@ fn main() -> ExitCode {
 
 fn run_plan(task: &PlanTask) -> Result<()> {
     let text = read(&task.scenario)?;
-    let mut scenario: Scenario = toml::from_str(&text).with_context(|| task.scenario.display().to_string())?;
+    let mut scenario: Scenario = toml::from_str(&text).map_err(|error| not_a_scenario(&task.scenario, &error))?;
     task.instead.put_into(&mut scenario);
     let calibration = calibration(task.calibration.as_deref())?;
-    let table = offload(task.offload.as_deref())?;
-    let plan = plan(&scenario, &calibration, &table)?;
+    scenario.check()?;
+    let tables = offload(task.offload.as_deref())?;
+    let plan = plan(&scenario, &calibration, tables.of(scenario.latency)?)?;
     if let Some(path) = &task.html {
         write(path, &report::html(&plan))?;
     }
@@ -221,6 +238,17 @@ fn run_plan(task: &PlanTask) -> Result<()> {
     }
     print!("{}", report::text(&plan, task.working));
     Ok(())
+}
+
+/// What a reader of the scenario misses, in an operator's words.
+fn not_a_scenario(path: &Path, error: &toml::de::Error) -> anyhow::Error {
+    let why =
+        error.to_string().replace("expected i64", "write a whole number").replace("expected f64", "write a number");
+    anyhow!(
+        "{}: {}\n(`weircast-plan example` prints a scenario with every key explained)",
+        path.display(),
+        why.trim_end()
+    )
 }
 
 impl Instead {
@@ -243,6 +271,7 @@ impl Instead {
 
 fn run_calibrate(task: &CalibrateTask) -> Result<()> {
     let before = if task.add { begun(&task.out)? } else { None };
+    can_write(&task.out)?;
     let programs = match &task.programs {
         Some(programs) => programs.clone(),
         None => {
@@ -262,6 +291,7 @@ fn run_calibrate(task: &CalibrateTask) -> Result<()> {
         cores: task.cores,
         ways: task.ways.clone(),
         kbps: task.kbps.clone(),
+        rounds: task.rounds,
         viewers_max: task.viewers_max,
         seconds: task.seconds,
         p99_ms_max: task.p99_ms_max,
@@ -269,18 +299,31 @@ fn run_calibrate(task: &CalibrateTask) -> Result<()> {
     };
     let words = |values: Vec<String>| values.join(",");
     let command = format!(
-        "weircast-plan calibrate --ways {} --kbps {} --server-cpus {} --cores {}{}",
+        "weircast-plan calibrate --ways {} --kbps {} --rounds {} --seconds {} --server-cpus {} --cores {}{}",
         words(task.ways.iter().map(|way| way.word().to_owned()).collect()),
         words(task.kbps.iter().map(u64::to_string).collect()),
+        task.rounds,
+        task.seconds,
         task.server_cpus,
         task.cores,
         if task.only_capacities { " --only-capacities" } else { "" }
     );
-    let mut calibration = calibrate(&options, command, today(), &mut |line| eprintln!("{line}"))?;
-    if let Some(before) = before {
-        calibration = before.and(calibration, task.only_capacities);
-    }
-    write(&task.out, &serde_json::to_string_pretty(&calibration).context("the calibration as JSON")?)
+    let with_before = |newer: Calibration, only_capacities| match &before {
+        Some(before) => before.clone().and(newer, only_capacities),
+        None => newer,
+    };
+    let save = |calibration: &Calibration| {
+        write(&task.out, &serde_json::to_string_pretty(calibration).context("the calibration as JSON")?)
+    };
+    let words = Words { command, date: today() };
+    // A run that is cut short has kept what it found.
+    let keep = &mut |so_far: &Calibration| save(&with_before(so_far.clone(), true));
+    let newer = calibrate(&options, before.as_ref(), &words, keep, &mut |line| eprintln!("{line}"))?;
+    let calibration = with_before(newer, task.only_capacities);
+    save(&calibration)?;
+    trust::lines(&calibration).iter().for_each(|line| println!("{line}"));
+    trust::doubts(&calibration).iter().for_each(|doubt| println!("! {doubt}"));
+    Ok(())
 }
 
 /// What `--add` adds to: a file of this machine, if there is one.
@@ -300,9 +343,12 @@ fn begun(path: &Path) -> Result<Option<Calibration>> {
 }
 
 fn run_simulate(task: &SimulateTask) -> Result<()> {
+    can_write(&task.out)?;
+    let before = if task.add && task.out.exists() { offload(Some(&task.out))? } else { OffloadTables::default() };
     let mut base = weircast_sim::scenario::Scenario { peer: task.latency.profile().tuning(), ..Default::default() };
     if let Some(path) = &task.base {
         base = toml::from_str(&read(path)?).with_context(|| path.display().to_string())?;
+        base.check().with_context(|| path.display().to_string())?;
     }
     base.duration_s = task.seconds.unwrap_or(base.duration_s);
     let grid = Grid { base, uplinks: task.uplinks.clone(), peers: task.peers.clone(), seeds: task.seeds };
@@ -320,8 +366,9 @@ fn run_simulate(task: &SimulateTask) -> Result<()> {
             run.uplink, run.peers, run.offload, run.continuity, run.control
         );
     };
-    let table = simulate::table(&grid, task.latency, &origin, tell)?;
-    write(&task.out, &serde_json::to_string_pretty(&table).context("the table as JSON")?)
+    let mut tables = before;
+    tables.put(simulate::table(&grid, task.latency, &origin, tell)?);
+    write(&task.out, &serde_json::to_string_pretty(&tables).context("the tables as JSON")?)
 }
 
 fn run_check(task: &CheckTask) -> Result<bool> {
@@ -336,26 +383,33 @@ fn run_check(task: &CheckTask) -> Result<bool> {
         let predicting = calibration(task.calibration.as_deref())?;
         tell(check::judge(&check::capacities(&predicting, &calibration(Some(path))?), task.tolerance));
     }
+    if !task.leave_out.is_empty() {
+        let compared = check::left_out(&calibration(task.calibration.as_deref())?, &task.leave_out)?;
+        tell(check::judge(&compared, task.tolerance));
+    }
     if let Some(path) = &task.simulated {
-        let predicting = offload(task.offload.as_deref())?.read()?;
-        tell(check::judge(&check::offloads(&predicting, &offload(Some(path))?.runs), task.offload_tolerance));
+        let predicting = offload(task.offload.as_deref())?;
+        for simulated in offload(Some(path))?.iter() {
+            println!("latency {}:", simulated.latency);
+            let table = predicting.of(simulated.latency)?.read()?;
+            tell(check::judge(&check::offloads(&table, &simulated.runs), task.offload_tolerance));
+        }
     }
     if told == 0 {
-        bail!("nothing to compare: say --measured FILE or --simulated FILE");
+        bail!("nothing to compare: say --measured FILE, --calibration FILE --leave-out KBPS,KBPS, or --simulated FILE");
     }
     Ok(good)
 }
 
 fn calibration(path: Option<&Path>) -> Result<Calibration> {
     let Some(path) = path else { return Ok(Calibration::recorded()) };
-    let calibration: Calibration = serde_json::from_str(&read(path)?).with_context(|| path.display().to_string())?;
-    calibration.check().with_context(|| path.display().to_string())?;
-    Ok(calibration)
+    Calibration::read(&read(path)?).with_context(|| path.display().to_string())
 }
 
-fn offload(path: Option<&Path>) -> Result<OffloadTable> {
-    let Some(path) = path else { return Ok(OffloadTable::recorded()) };
-    serde_json::from_str(&read(path)?).with_context(|| path.display().to_string())
+fn offload(path: Option<&Path>) -> Result<OffloadTables> {
+    let Some(path) = path else { return Ok(OffloadTables::recorded()) };
+    let what = || format!("{} holds no tables made by `weircast-plan simulate`", path.display());
+    serde_json::from_str(&read(path)?).with_context(what)
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -366,9 +420,23 @@ fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
 }
 
+/// Told before minutes are spent on what cannot be written then.
+fn can_write(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        bail!("--out {}: there is no folder {}", path.display(), folder.display());
+    }
+    Ok(())
+}
+
 /// A word as the scenario's file has it.
 fn word<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(serde_json::Value::String(text.to_owned())).map_err(|error| error.to_string())
+}
+
+/// A rate that can be measured.
+fn rate() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(trust::RATES)
 }
 
 /// The date, by the proleptic Gregorian calendar, in UTC.

@@ -17,7 +17,8 @@ use cache_core::units::DomainId;
 use cache_core::wire::datagram::Message;
 use cache_core::wire::index::{PeerHeartbeat, PeerHeartbeatAck};
 
-use crate::calibration::{Calibration, SendCost, Way};
+use crate::calibration::{Calibration, Way};
+use crate::cost::SendCost;
 use crate::demand::Local;
 use crate::scenario::{Hardware, Scenario};
 use crate::sizes;
@@ -121,7 +122,7 @@ pub struct Ring {
 }
 
 /// What a plan is made with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Costs {
     /// To players.
     pub http: SendCost,

@@ -11,6 +11,8 @@
 //!      |           *  *  * above, the mesh: a few copies, whatever N is
 //!      +------------------ uplink / rate
 //! ```
+//! A file holds one table for each latency profile that was simulated; a plan takes its scenario's.
+//!
 //! More peers never need fewer copies and more uplink never more: where two runs say otherwise (chance does) the worse one
 //! counts for both. Beyond the largest N the share stays what it is there.
 
@@ -30,6 +32,11 @@ pub struct OffloadTable {
     /// Runs: every uplink with every number of peers.
     pub runs: Vec<OffloadRun>,
 }
+
+/// The tables of a file: at most one for each latency profile.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OffloadTables(Vec<OffloadTable>);
 
 /// One simulated swarm (or the mean of several seeds).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,7 +85,10 @@ pub enum BadTable {
         peers: u32,
     },
     /// A share that is none.
-    #[error("the table of offload says {got} of a run with uplink {uplink} and {peers} peers: shares are 0 to 1")]
+    #[error(
+        "the table of offload says {got} of a run with uplink {uplink} and {peers} peers, and shares are 0 to 1: make it again with \
+         `weircast-plan simulate`"
+    )]
     Share {
         /// What it says.
         got: f64,
@@ -104,13 +114,49 @@ pub fn usable_uplink(audience: &Audience, kbps: f64) -> f64 {
     mean * (1.0 - audience.free_riders)
 }
 
-impl OffloadTable {
-    /// The table that comes with the planner.
-    pub fn recorded() -> OffloadTable {
+/// A file of tables without the one that is planned with.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error(
+    "latency = \"{wanted}\": there is a table of offload of {there}, and the others' peers take something else off the caches; \
+     make one with `weircast-plan simulate --latency {wanted} --out offload.json`, and plan with --offload offload.json"
+)]
+pub struct NoTable {
+    /// The scenario's profile.
+    pub wanted: Latency,
+    /// Those that there are tables of.
+    pub there: String,
+}
+
+impl OffloadTables {
+    /// The tables that come with the planner.
+    pub fn recorded() -> OffloadTables {
         let text = include_str!("../recorded/offload.json");
-        serde_json::from_str(text).expect("a test reads the recorded table")
+        serde_json::from_str(text).expect("a test reads the recorded tables")
     }
 
+    /// The profile's.
+    pub fn of(&self, latency: Latency) -> Result<&OffloadTable, NoTable> {
+        self.0.iter().find(|table| table.latency == latency).ok_or_else(|| {
+            let there: Vec<String> = self.0.iter().map(|table| format!("\"{}\"", table.latency)).collect();
+            let there = if there.is_empty() { "no profile".to_owned() } else { there.join(", ") };
+            NoTable { wanted: latency, there }
+        })
+    }
+
+    /// Puts a table in place of its profile's.
+    pub fn put(&mut self, table: OffloadTable) {
+        self.0.retain(|old| old.latency != table.latency);
+        self.0.push(table);
+        self.0.sort_by_key(|table| table.latency as u8);
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &OffloadTable> {
+        self.0.iter()
+    }
+}
+
+impl OffloadTable {
     /// Reads the runs.
     pub fn read(&self) -> Result<Offload, BadTable> {
         let distinct = |of: fn(&OffloadRun) -> f64| {
@@ -249,7 +295,25 @@ mod tests {
 
     #[test]
     fn what_is_recorded_can_be_read() {
-        assert!(OffloadTable::recorded().read().is_ok());
+        let recorded = OffloadTables::recorded();
+        assert!(recorded.of(Latency::Classic).is_ok());
+        assert!(recorded.iter().all(|table| table.read().is_ok()));
+    }
+
+    #[test]
+    fn each_profile_has_its_own_table_and_one_that_has_none_is_told() {
+        let table =
+            |latency, offload| OffloadTable { latency, origin: "a test".into(), runs: vec![run(1.0, 100, offload)] };
+        let mut tables = OffloadTables::default();
+        assert!(tables.of(Latency::Mid).expect_err("none").to_string().contains("of no profile"));
+        tables.put(table(Latency::Mid, 0.5));
+        tables.put(table(Latency::Classic, 0.7));
+        tables.put(table(Latency::Mid, 0.6));
+        assert_eq!(tables.of(Latency::Mid), Ok(&table(Latency::Mid, 0.6)));
+        assert_eq!(tables.iter().count(), 2);
+        let said = tables.of(Latency::Low).expect_err("none").to_string();
+        assert!(said.starts_with("latency = \"low\": there is a table of offload of \"classic\", \"mid\""), "{said}");
+        assert!(said.contains("simulate --latency low"), "{said}");
     }
 
     #[test]

@@ -258,12 +258,14 @@ impl<'a> Planner<'a> {
         let (name, room) = (full.resource.text(), 1.0 - self.scenario.headroom);
         let most = IndexBounds::default().caches_max;
         let domain_word = if domains == 1 { "1 domain".to_owned() } else { format!("{domains} domains") };
+        // A hundredth of a core is told apart from none.
+        let amount = |value: f64| if value < 0.1 { format!("{value:.4}") } else { format!("{value:.1}") };
         let short = format!(
-            "is short of {name}: {:.1} {} are needed and {:.1} may be used ({:.1} less the head-room)",
-            full.used,
+            "is short of {name}: {} {} are needed and {} may be used ({} less the head-room)",
+            amount(full.used),
             full.unit,
-            full.there * room,
-            full.there
+            amount(full.there * room),
+            amount(full.there)
         );
         match server {
             "cache" => format!(

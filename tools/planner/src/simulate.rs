@@ -23,6 +23,16 @@ pub struct Grid {
 /// A simulated swarm that says nothing.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NoRun {
+    /// A value of the grid.
+    #[error("{key} {got}: {why}")]
+    Value {
+        /// The option.
+        key: &'static str,
+        /// What it says.
+        got: String,
+        /// Why that cannot be, and what to write.
+        why: String,
+    },
     /// Nobody watched.
     #[error("the simulator had no viewers in the run with uplink {uplink}, {peers} peers and seed {seed}")]
     NoViewers {
@@ -74,6 +84,36 @@ pub fn swarm(base: &Scenario, uplink: f64, peers: u32, seeds: u64) -> Result<Off
 /// Ten times the stream.
 const DOWN: f64 = 10.0;
 
+/// So much of a run counts at least (our guess): less is chance.
+const COUNTED_S_MIN: u64 = 30;
+
+impl Grid {
+    /// Looks at every value; the first that cannot be is told.
+    pub fn check(&self) -> Result<(), NoRun> {
+        let no = |key, got: String, why: &str| Err(NoRun::Value { key, got, why: why.to_owned() });
+        if let Some(uplink) = self.uplinks.iter().find(|uplink| !(0.0..=100.0).contains(*uplink)) {
+            return no(
+                "--uplinks",
+                uplink.to_string(),
+                "mean uplinks over the stream's rate; write 0 to 100: 1.3 for 30 % more",
+            );
+        }
+        if let Some(peers) = self.peers.iter().find(|peers| **peers < 2) {
+            return no("--peers", peers.to_string(), "a peer alone gets everything from the cache; write 2 or more");
+        }
+        let (length, warmup) = (self.base.duration_s, self.base.warmup_s);
+        if length < warmup + COUNTED_S_MIN {
+            let why = format!(
+                "the first {warmup} s are warm-up and do not count, and less than {COUNTED_S_MIN} s more say nothing; write \
+                 {} or more",
+                warmup + COUNTED_S_MIN
+            );
+            return no("--seconds", length.to_string(), &why);
+        }
+        Ok(())
+    }
+}
+
 /// Simulates every swarm of the grid; `tell` hears of each.
 pub fn table(
     grid: &Grid,
@@ -81,6 +121,7 @@ pub fn table(
     origin: &str,
     tell: &mut dyn FnMut(&OffloadRun),
 ) -> Result<OffloadTable, NoRun> {
+    grid.check()?;
     let mut runs = Vec::new();
     for uplink in &grid.uplinks {
         for peers in &grid.peers {
@@ -90,4 +131,28 @@ pub fn table(
         }
     }
     Ok(OffloadTable { latency, origin: origin.to_owned(), runs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_that_says_nothing_is_refused_before_anything_is_simulated() {
+        let base = Scenario { duration_s: 120, warmup_s: 60, ..Default::default() };
+        let good = Grid { base, uplinks: vec![1.0], peers: vec![60], seeds: 1 };
+        assert_eq!(good.check(), Ok(()));
+        let said = |grid: Grid| {
+            let none = table(&grid, Latency::Classic, "a test", &mut |_| panic!("a run"));
+            none.expect_err("refused").to_string()
+        };
+        let short = Scenario { duration_s: 80, ..good.base.clone() };
+        assert_eq!(
+            said(Grid { base: short, ..good.clone() }),
+            "--seconds 80: the first 60 s are warm-up and do not count, and less than 30 s more say nothing; write 90 or more"
+        );
+        assert!(said(Grid { uplinks: vec![-1.0], ..good.clone() }).starts_with("--uplinks -1: "));
+        assert!(said(Grid { uplinks: vec![f64::NAN], ..good.clone() }).starts_with("--uplinks NaN: "));
+        assert!(said(Grid { peers: vec![60, 0], ..good }).starts_with("--peers 0: "));
+    }
 }

@@ -3,6 +3,7 @@
 mod kit;
 
 use kit::{ENDLESS, caches, costs, no_plan, planned, players, table};
+use weircast_planner::calibration::{Calibration, Capacity};
 use weircast_planner::node::Resource;
 use weircast_planner::plan::{Planner, plan};
 use weircast_planner::scenario::{Domains, Hardware, Streams, Survive, Uplink};
@@ -25,6 +26,27 @@ fn cores_are_full_first() {
     assert!((31_940.0..=31_977.0).contains(&plan.viewers_max), "{}", plan.viewers_max);
     // 4 caches, 1 index server, 1 route server.
     assert_eq!((plan.nodes, plan.routes), (6, 1));
+}
+
+#[test]
+fn a_stream_between_two_measured_rates_costs_what_lies_between() {
+    // A core sends a chunk of 4 Mbit/s (100 152 bytes) in 20 us and one of 8 (200 152) in 60: 10 000 and 3 333 viewers.
+    // 6 Mbit/s (150 152) is half-way: 40 us, 5 000 viewers. One of 16 (400 152) takes 100 us and bends the cost, elsewhere.
+    let at = |kbps, us: f64| Capacity { kbps, viewers: 1e6 / (5.0 * us), ..costs().capacities[0].clone() };
+    let grid = Calibration { capacities: vec![at(16_000.0, 100.0), at(4_000.0, 20.0), at(8_000.0, 60.0)], ..costs() };
+    let of = |kbps| plan(&players(12_000, kbps, Hardware { cores: 1.0, ..ENDLESS }), &grid, &table()).expect("a plan");
+    // 12 000 x 5 x 40 us = 2.4 cores, 3.0 caches with 0.8 of each: what taking in costs makes it 4.
+    let half_way = of(6_000.0);
+    assert_eq!((caches(&half_way), half_way.bottlenecks[0].resource), (vec![4], Resource::Cores));
+    // Each: 2.4 / 4, the stream taken in (5 x 100 us), 3 of 4 pulls (5 x 40 us; http's cost stands for it).
+    assert!((used(&half_way, Resource::Cores) - (0.6 + 0.0005 + 0.000_15)).abs() < 1e-9);
+    // 12 Mbit/s: 80 us, 4.8 cores, 6 caches and a little.
+    assert_eq!(caches(&of(12_000.0)), [7]);
+    let told = |kbps| of(kbps).warnings.iter().filter(|line| line.contains("near enough")).cloned().collect::<Vec<_>>();
+    assert_eq!(told(6_000.0), [""; 0]);
+    let [outside] = &told(3_000.0)[..] else { panic!("{:?}", told(3_000.0)) };
+    assert!(outside.contains("3000 kbit/s is below 4000, the lowest"), "{outside}");
+    assert!(outside.ends_with("`weircast-plan calibrate --add --ways http --kbps 3000`"), "{outside}");
 }
 
 #[test]

@@ -9,8 +9,15 @@ use weircast_planner::scenario::{Audience, Domains, Hardware, Latency, Scenario,
 /// A core sends a chunk of 50 152 bytes (2 Mbit/s) in 20 us: 10 000 viewers, 5 chunks a second each. Bytes alone cost.
 /// Taking a chunk in costs 100 us, a question 10 us.
 pub fn costs() -> Calibration {
-    let capacity =
-        |way| Capacity { way, kbps: 2_000.0, cores: 1.0, viewers: 10_000.0, p99_ms: 100.0, cpu_s_per_gib: 0.4 };
+    let capacity = |way| Capacity {
+        way,
+        kbps: 2_000.0,
+        cores: 1.0,
+        viewers: 10_000.0,
+        p99_ms: 100.0,
+        cpu_s_per_gib: 0.4,
+        rounds: vec![],
+    };
     Calibration {
         capacities: [Way::Http, Way::Pull, Way::Push].map(capacity).to_vec(),
         ingest_us: 100.0,
