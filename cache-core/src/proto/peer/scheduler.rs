@@ -11,6 +11,7 @@
 
 use super::cache_link::CacheLink;
 use super::config::Tuning;
+use super::delivery::Delivery;
 use super::event::LinkId;
 use super::follow::{Follow, sub_of};
 use super::partners::Partners;
@@ -97,6 +98,8 @@ pub(super) struct Scheduler {
     cache_came: Time,
     cache_reached: Time,
     scarcity: seeding::Scarcity,
+    /// How long its chunks take.
+    cache_takes: Delivery,
     scratch: Scratch,
 }
 
@@ -186,6 +189,7 @@ impl Scheduler {
         if let Some(asked) = asked {
             if asked < Time::NEVER {
                 self.cache_reached = self.cache_reached.max(asked);
+                self.cache_takes.observe(now.since(asked));
             }
             self.cache_late = self.cache_late.saturating_sub(1);
         }
@@ -241,9 +245,12 @@ impl Scheduler {
         }
     }
 
-    /// How long a chunk asked of the cache is waited for before it is asked for again.
+    /// How long a chunk asked of the cache is waited for before it is asked for again: as long as its chunks take, if that is more
+    /// than is configured. What partners send in between stands in the same downlink.
     fn cache_patience(&self, tuning: &Tuning) -> Span {
-        tuning.cache_timeout().times(1 << self.cache_late)
+        let (least, most) = (tuning.cache_timeout(), tuning.cache_timeout().times(1 << CACHE_DOUBLINGS_MAX));
+        let takes = self.cache_takes.at_most().unwrap_or(Span::ZERO).min(most);
+        least.times(1 << self.cache_late).max(takes)
     }
 
     fn roll(&mut self, t: &Turn<'_>, view: &View<'_>, missing: Slots, partners: &mut Partners) {
@@ -440,6 +447,20 @@ mod tests {
         let mut chosen = Vec::new();
         choose(wanted, &mut sources(drawn), &mut Prng::new(3), &mut chosen);
         chosen.into_iter().map(|(link, slot)| (slot, link.0)).collect()
+    }
+
+    #[test]
+    fn a_cache_whose_chunks_take_long_is_waited_for_as_long() {
+        let (mut scheduler, tuning) = (Scheduler::default(), Tuning::default());
+        assert_eq!(scheduler.cache_patience(&tuning), tuning.cache_timeout());
+        let mut sent = |took: u64| {
+            (0..50)
+                .for_each(|_| scheduler.cache_sent(Time::from_millis(90_000), Some(Time::from_millis(90_000 - took))));
+            scheduler.cache_sent(Time::from_millis(90_000), Some(Time::NEVER));
+            scheduler.cache_patience(&tuning).millis()
+        };
+        assert!((2_500..3_000).contains(&sent(2_500)));
+        assert_eq!((sent(60_000), sent(50)), (8 * tuning.cache_timeout().millis(), tuning.cache_timeout().millis()));
     }
 
     #[test]
