@@ -142,8 +142,8 @@ mod tests {
             });
             for count in 0..20 {
                 let (begun, span) = (Instant::now(), Span::from_millis(2));
-                let woken = race(sleep(span), Timer::new(PATIENCE)).await;
-                assert!(matches!(woken, First::This(())), "lost after {count} sleeps");
+                let woken = race(Timer::new(PATIENCE), sleep(span)).await;
+                assert!(matches!(woken, First::That(())), "lost after {count} sleeps");
                 assert!(begun.elapsed() >= duration(span), "woken too early");
             }
         });
