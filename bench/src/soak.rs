@@ -38,8 +38,8 @@ const BOTH: Bound = Bound { share: 0.02, kib: 1024.0, descriptors: 16.0 };
 /// guess: what comes to rest by halves in each third has 0.5, a leak 1).
 const SLOWER: f64 = 0.75;
 
-/// Samples that the test needs in a third: below, nothing is said.
-const SAMPLES_MIN: usize = 5;
+/// Samples that the test needs in a third: fewer have no trend of three deviations even where each is above the one before.
+const SAMPLES_MIN: usize = 7;
 
 /// Samples whose pairs are looked at: every so-manieth of more, so that a day's soak is judged in no time.
 const SAMPLES_MAX: usize = 2_000;
@@ -253,7 +253,16 @@ mod tests {
     fn too_few_samples_say_nothing() {
         let sample = |at: u32| Sample { at_s: f64::from(at), rss_kib: 0, anon_kib: 1, descriptors: 1 };
         let judged = |count: u32| judge(&(0..count).map(sample).collect::<Vec<_>>(), f64::from(count)).anon_kib;
-        assert_eq!(judged(14), None);
-        assert!(judged(18).is_some());
+        assert_eq!(judged(20), None);
+        assert!(judged(21).is_some());
+    }
+
+    #[test]
+    fn the_fewest_samples_that_are_judged_can_tell_a_leak() {
+        let sample = |at: u32| Sample { at_s: f64::from(at), rss_kib: 0, anon_kib: 10_000, descriptors: 5_000 };
+        let leak = |at: u32| Sample { anon_kib: 10_000 + 20 * u64::from(at), ..sample(at) };
+        let grows = |samples: Vec<Sample>| judge(&samples, 21.0).anon_kib.map(|trend| trend.verdict);
+        assert_eq!(grows((0..21).map(leak).collect()), Some(Verdict::Grows));
+        assert_eq!(grows((0..21).map(sample).collect()), Some(Verdict::Level));
     }
 }

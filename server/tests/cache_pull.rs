@@ -70,6 +70,23 @@ fn it_is_served_while_it_arrives_and_fetched_once_for_all_viewers() {
     });
     assert!(played.iter().all(|played| *played == published));
     assert_eq!(relay.stats()["control"]["pull_links"], 1);
+    // The link's for the next chunk, and the pull's own: hundreds of timers would be dear.
+    until("both stand in the table", || (relay.stats()["control"]["deadlines"] == 2).then_some(()));
+}
+
+#[test]
+fn an_upload_that_was_at_another_cache_meanwhile_goes_on_above_what_that_one_has() {
+    let (index, first, second) = domain("");
+    let body = transport_stream(7, Span::from_secs(1));
+    let heads = [&first, &second, &first].map(|cache| {
+        assert_eq!(cache.put_all("/live/news", &body).0, 200);
+        let head = cache.stream("news")["head"].as_u64().expect("a number");
+        let held = (cache.listen, stream_id(&news()).0);
+        let told = || index.with(|state| state.held.get(&held).is_some_and(|held| held.head.get() == head));
+        until("the index hears of it", || told().then_some(()));
+        head
+    });
+    assert!(heads.is_sorted_by(|before, after| before < after), "{heads:?}");
 }
 
 #[test]

@@ -376,6 +376,9 @@ impl Server {
         if watch.closed_loop && mode != Mode::Get {
             anyhow::bail!("--closed-loop is for --mode get");
         }
+        if watch.json.is_some() && watch.json == watch.html {
+            anyhow::bail!("--json and --html name the same file, and the second would replace the first: one each");
+        }
         Ok(())
     }
 
@@ -459,6 +462,7 @@ mod tests {
             "weircast-load run --url http://127.0.0.1:1/x --mode get",
             "weircast-load run --url http://127.0.0.1:1/{seq}.ts --mode get",
             "weircast-load run --cache 127.0.0.1:1 --closed-loop",
+            "weircast-load run --cache 127.0.0.1:1 --json a --html a",
         ] {
             let run = run(line);
             assert!(run.server.check(&run.load.watch, true).is_err(), "{line}");

@@ -13,7 +13,11 @@ pub(crate) fn can_be_written(path: &Path) -> Result<()> {
         // A pipe would hear that it has ended.
         Ok(there) if !there.is_file() && !there.is_dir() => Ok(()),
         Ok(_) => OpenOptions::new().append(true).open(path).map(drop).with_context(failed),
+        // Where a link leads that leads nowhere yet, the run writes.
         Err(error) if error.kind() == ErrorKind::NotFound => {
+            if let Ok(to) = std::fs::read_link(path) {
+                return can_be_written(&path.with_file_name(to));
+            }
             OpenOptions::new().write(true).create_new(true).open(path).with_context(failed)?;
             std::fs::remove_file(path).with_context(failed)
         }
@@ -39,6 +43,10 @@ mod tests {
         write(&old, "before").expect("written");
         can_be_written(&old).expect("one that is there");
         assert_eq!(std::fs::read_to_string(&old).expect("there"), "before");
+        let link = dir.path().join("link.json");
+        std::os::unix::fs::symlink("new.json", &link).expect("a link");
+        can_be_written(&link).expect("a file where it leads");
+        assert!(link.is_symlink() && !new.exists(), "nothing is left, nothing gone");
         for wrong in [dir.path().to_owned(), dir.path().join("no-such/x.json"), old.join("x.json")] {
             let said = can_be_written(&wrong).expect_err("no report there").to_string();
             assert!(said.contains(&wrong.display().to_string()), "{said}");

@@ -87,9 +87,10 @@ impl Ingest {
         true
     }
 
-    /// Raises `next` before the first chunk is there; numbers never go back.
+    /// Raises `next`: the publisher may have been elsewhere meanwhile, and who followed it there would take lower numbers for
+    /// what they have. Numbers never go back.
     pub fn expect_from(&mut self, next: ChunkSeq) {
-        if self.head.is_none() && next < SEQ_END {
+        if next < SEQ_END {
             self.next = self.next.max(next);
         }
     }
@@ -239,7 +240,10 @@ mod tests {
         ingest.expect_from(ChunkSeq::new(500));
         assert_eq!(ingest.next(), ChunkSeq::new(500));
         offer(&mut ingest, 1, 500);
+        ingest.expect_from(ChunkSeq::new(7));
+        assert_eq!(ingest.next(), ChunkSeq::new(501), "what is stored stays");
         ingest.expect_from(ChunkSeq::new(900));
-        assert_eq!(ingest.next(), ChunkSeq::new(501), "what is stored decides");
+        assert_eq!((ingest.head(), ingest.next()), (Some(ChunkSeq::new(500)), ChunkSeq::new(900)));
+        assert_eq!(offer(&mut ingest, 1, 900), Verdict::Append { gap: 0 });
     }
 }

@@ -62,6 +62,6 @@ counters! {
     shard_queue_full,
     /// Answers that a shard had no room for, for so long that they were dropped.
     shard_answers_lost,
-    /// Deadlines that connections in control's hands wait for: one for each that waits (gauge).
+    /// Deadlines that are waited for: one for each connection in control's hands that waits, and for each pull (gauge).
     deadlines: Gauge,
 }

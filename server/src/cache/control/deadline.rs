@@ -1,14 +1,15 @@
-//! Deadlines of seconds, for tasks of one executor: [`within`].
+//! Deadlines of seconds, for tasks of one executor that come in thousands: [`within`], [`after`].
 //!
 //! ```text
-//!  a task waits, and is polled again and again     [due, waker] [due, waker] ...     one sleep of 100 ms, over and over
+//!  a task waits, and is polled again and again     [due, waker] [due, waker] ...     one sleep of 100 ms at most, on and on
 //!    first poll: one entry  --------------------->  the table  <--------------------  while there is an entry:
 //!    done or dropped: the entry is gone <---------                                    who is due is woken
 //! ```
 //! Every piece of every chunk has a deadline, and nearly none is met. So entering and leaving must cost next to nothing and
 //! leave nothing behind: a place in a table. A timer of glommio's stands in two hash tables, one of which every turn of the
-//! reactor looks through, and in a wheel whose slots keep their room. Who is late learns of it up to [`LOOK_EVERY`] later than
-//! its deadline.
+//! reactor looks through, and in a wheel whose slots keep their room; the 256th of them builds that wheel, which then goes
+//! through each millisecond since the executor's start. Who is late learns of it at once, with less than [`LOOK_EVERY`] to go
+//! from the beginning up to that later.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -25,6 +26,9 @@ use super::wait::{First, duration, race, sleep};
 /// How often the table is looked at: a tenth of the shortest deadline that there is, and as often as control ticks anyway.
 /// Cost: some nanoseconds for each entry (our guess).
 const LOOK_EVERY: Span = Span::from_millis(100);
+
+/// Deadlines that are close together are looked at together.
+const PAUSE_MIN: Span = Span::from_millis(1);
 
 thread_local! {
     /// The table of this thread's executor.
@@ -44,12 +48,17 @@ struct Entry {
     waker: Waker,
 }
 
-/// `future`, or [`io::ErrorKind::TimedOut`] when it is not done after `span`, or up to [`LOOK_EVERY`] later.
+/// `future`, or [`io::ErrorKind::TimedOut`] when it is not done after `span`.
 pub(super) async fn within<T>(span: Span, future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    match race(future, Deadline { due: Instant::now() + duration(span), key: None }).await {
+    match race(future, after(span)).await {
         First::This(done) => done,
         First::That(()) => Err(io::ErrorKind::TimedOut.into()),
     }
+}
+
+/// Over after `span`.
+pub(super) fn after(span: Span) -> Deadline {
+    Deadline { due: Instant::now() + duration(span), key: None }
 }
 
 /// How many wait, each for one deadline.
@@ -59,7 +68,7 @@ pub(super) fn waiting() -> usize {
 
 /// Over when it is due. It stands in the table from its first poll on, once.
 #[derive(Debug)]
-struct Deadline {
+pub(super) struct Deadline {
     due: Instant,
     key: Option<usize>,
 }
@@ -96,13 +105,17 @@ impl Drop for Deadline {
 
 /// Looks at the table while there is anything in it.
 async fn watch() {
+    let mut pause = LOOK_EVERY;
     while waiting() > 0 {
-        sleep(LOOK_EVERY).await;
+        sleep(pause).await;
         let now = Instant::now();
-        TABLE.with(|table| {
+        let next = TABLE.with(|table| {
             let entries = table.entries.borrow();
             entries.iter().filter(|(_, entry)| entry.due <= now).for_each(|(_, entry)| entry.waker.wake_by_ref());
+            entries.iter().map(|(_, entry)| entry.due).filter(|due| *due > now).min()
         });
+        let left = next.map_or(LOOK_EVERY, |due| Span::from_micros((due - now).as_micros() as u64 + 1));
+        pause = left.clamp(PAUSE_MIN, LOOK_EVERY);
     }
     TABLE.with(|table| table.watched_by.set(None));
 }

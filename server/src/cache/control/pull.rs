@@ -21,12 +21,13 @@ use cache_core::wire::index::{Resolve, StreamKey};
 use cache_core::wire::{Blob, ChunkHeader, Frame, Message, RefusalReason, StreamName};
 
 use super::authority;
+use super::deadline::after;
 use super::frames::{Frames, Incoming, Patience};
 use super::hub::{Hub, Source};
 use super::index::ANSWER_WITHIN;
 use super::link::Link;
 use super::store::Stored;
-use super::wait::{First, Mailbox, race, sleep};
+use super::wait::{First, Mailbox, race};
 
 /// What a pull's task is told. A link's events carry its number: those of a link that was left are ignored.
 #[derive(Debug)]
@@ -140,7 +141,7 @@ impl Pull {
                 }
             }
             let wait = relay.next_timeout().since(self.hub.clock.now());
-            let input = match race(self.mail.take(), sleep(wait.min(Span::from_secs(3600)))).await {
+            let input = match race(self.mail.take(), after(wait.min(Span::from_secs(3600)))).await {
                 First::This(Event::Link(number, input)) if number == links && link.is_some() => input,
                 First::This(Event::Link(..)) => continue,
                 First::This(Event::Index(input)) => {

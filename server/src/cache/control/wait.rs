@@ -79,7 +79,11 @@ pub(super) fn duration(span: Span) -> Duration {
     Duration::from_micros(span.micros())
 }
 
-/// Does nothing for `span`.
+/// How much too early glommio may wake: where it has had 256 timers at a time it looks at milliseconds only.
+const EARLY: Duration = Duration::from_millis(1);
+
+/// Does nothing for `span`. For a few tasks of the executor: from the 256th timer on, glommio's take longer, and waking the first
+/// time takes as long as all milliseconds since the start. Who comes in hundreds takes [`super::deadline::after`].
 pub(super) fn sleep(span: Span) -> Sleep {
     // Before the timer's own reading of the clock: what wakes is due.
     let due = Instant::now() + duration(span);
@@ -102,11 +106,46 @@ impl Future for Sleep {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let left = self.due.saturating_duration_since(Instant::now());
         match &self.waiting {
-            Some(waker) if waker.will_wake(cx.waker()) && !left.is_zero() => return Poll::Pending,
-            Some(_) if !left.is_zero() => self.timer = Timer::new(left),
-            _ => {}
+            Some(_) if left.is_zero() => return Poll::Ready(()),
+            Some(waker) if waker.will_wake(cx.waker()) && left > EARLY => return Poll::Pending,
+            // Its entry may be spent: another one, which is not early.
+            Some(_) => self.timer = Timer::new(left + EARLY),
+            None => {}
         }
         self.waiting = Some(cx.waker().clone());
         Pin::new(&mut self.timer).poll(cx).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glommio::LocalExecutorBuilder;
+
+    use super::*;
+
+    /// So many timers that glommio keeps them in a wheel of milliseconds.
+    const MANY: usize = 300;
+
+    /// Who sleeps for longer than that sleeps for ever.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_sleep_that_is_woken_too_early_sleeps_on_and_wakes() {
+        LocalExecutorBuilder::default().make().expect("an executor").run(async {
+            let _others: Vec<_> = (0..MANY).map(|_| glommio::spawn_local(sleep(Span::from_secs(3600)))).collect();
+            glommio::executor().yield_now().await;
+            // So that the wheel is looked at in each sleep's last millisecond.
+            let _events = glommio::spawn_local(async {
+                loop {
+                    Timer::new(Duration::from_micros(50)).await;
+                }
+            });
+            for count in 0..20 {
+                let (begun, span) = (Instant::now(), Span::from_millis(2));
+                let woken = race(Timer::new(PATIENCE), sleep(span)).await;
+                assert!(matches!(woken, First::That(())), "lost after {count} sleeps");
+                assert!(begun.elapsed() >= duration(span), "woken too early");
+            }
+        });
     }
 }

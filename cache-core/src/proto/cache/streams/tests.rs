@@ -106,6 +106,20 @@ fn a_publisher_that_comes_back_goes_on_at_the_next_number() {
 }
 
 #[test]
+fn a_publisher_that_was_elsewhere_meanwhile_goes_on_above_what_others_have() {
+    let mut rig = Rig::new();
+    let (first, _) = rig.publish(1).expect("open");
+    rig.chunk(first, 1, 0, false);
+    rig.table.source_gone(rig.now, ID, first, &mut rig.out);
+    let name = StreamName::new("news").expect("a name");
+    let known = ChunkSeq::new(500);
+    let opened = rig.table.open_publisher(rig.now, ID, &name, Epoch(3), known, &mut rig.out);
+    let (third, next) = opened.expect("open");
+    assert_eq!(next, known, "another cache took them under term 2: a lower one would be a duplicate there");
+    assert_eq!(rig.chunk(third, 3, 500, false), Verdict::Append { gap: 0 });
+}
+
+#[test]
 fn a_newer_connection_of_the_same_epoch_replaces_and_an_older_epoch_is_fenced() {
     let mut rig = Rig::new();
     let (first, _) = rig.publish(2).expect("open");
